@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flopray.energy.estimator import EnergyEstimate, estimate_energy
+from flopray.energy.load import LoadSpan
 from flopray.energy.meter import Characteristics, Reading
 from flopray.errors import WindowTooShort
 from flopray.testing.power_traces import (
@@ -191,9 +192,8 @@ def estimated(load: Load, readings: Sequence[Reading], counter: str = "ideal") -
     """The estimate of a window that ends with the last reading."""
     return estimate_energy(
         readings,
+        LoadSpan(0.0, readings[-1].after_s),
         meter=Characteristics(seen_share=1.0) if counter == KNOWN else Characteristics(),
-        load_start_s=0.0,
-        load_end_s=readings[-1].after_s,
         time_per_iteration_s=load.iteration_s,
         time_rel_error=0.0,
     )

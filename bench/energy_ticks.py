@@ -17,6 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from flopray.energy.estimator import estimate_power
+from flopray.energy.load import LoadSpan
 from flopray.energy.meter import Reading
 from flopray.energy.nvml_meter import NvmlCounterMeter
 from flopray.energy.ticks import find_ticks
@@ -38,7 +39,7 @@ def plot_ticks(run: dict[str, Any], path: Path, *, number: int = 0) -> Path:
     readings = [Reading(*reading) for reading in stretch["readings"]]
     start_s, end_s, settle_s = stretch["start_s"], stretch["end_s"], run["settle_s"]
     meter = replace(NvmlCounterMeter.characteristics, settle_s=settle_s)
-    power = estimate_power(readings, start_s=start_s, end_s=end_s, meter=meter)
+    power = estimate_power(readings, LoadSpan(start_s, end_s), meter=meter)
     ticks = find_ticks(readings)
     ticks = ticks.where((ticks.before_s >= start_s) & (ticks.after_s <= end_s))
     used = ticks.after_s >= start_s + settle_s

@@ -38,6 +38,7 @@ from energy_loads import WORKLOADS, GraphLoad, Load, SleepingLoad
 from energy_report import plot_errors, print_report
 
 from flopray.energy.estimator import estimate_energy, measure_tick_period
+from flopray.energy.load import LoadSpan
 from flopray.energy.meter import Meter, Reading
 from flopray.energy.nvml import Gpu
 from flopray.energy.nvml_meter import NvmlCounterMeter, NvmlPowerMeter
@@ -207,8 +208,7 @@ def add_ticks(bench: Bench, result: dict[str, Any], readings: list[Reading], per
     try:
         got = estimate_energy(
             readings,
-            load_start_s=result["start_s"],
-            load_end_s=result["end_s"],
+            LoadSpan(result["start_s"], result["end_s"]),
             time_per_iteration_s=result["time_s"],
             time_rel_error=0.0,
             meter=replace(bench.meter.characteristics, settle_s=bench.args.settle),

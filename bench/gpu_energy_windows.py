@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from flopray.energy.estimator import EnergyEstimate, estimate_energy
+from flopray.energy.load import LoadSpan
 from flopray.energy.meter import Reading
 from flopray.energy.nvml_meter import NvmlCounterMeter
 from flopray.energy.ticks import find_ticks
@@ -122,9 +123,8 @@ def estimated(readings: Sequence[Reading], period_s: float, known_share: float) 
     """The estimate of a window of these readings within a longer load."""
     return estimate_energy(
         readings,
+        LoadSpan(readings[0].before_s - 1.0, readings[-1].after_s),
         meter=replace(NvmlCounterMeter.characteristics, seen_share=known_share),
-        load_start_s=readings[0].before_s - 1.0,
-        load_end_s=readings[-1].after_s,
         time_per_iteration_s=period_s,
         time_rel_error=0.0,
     )

@@ -169,16 +169,11 @@ def with_names(text: str, names: Mapping[str, str]) -> str:
     return re.sub(r"\b([a-z_]+)='([^']+)'", called, text)
 
 
-class SettingError(InputError):
-    """A setting that cannot be. The message names settings; a command line names its flags instead.
+class SettingMessage(FloprayError):
+    """What is said about settings. The message names settings; a command line names its flags instead.
 
     Args:
         text: one line, as `named` takes it: `<seed> must be 0 or more, got -1`.
-
-    Example:
-        >>> error = SettingError("<max_seconds> must be positive")
-        >>> str(error), error.told({"max_seconds": "--max-seconds"})
-        ('max_seconds must be positive', '--max-seconds must be positive')
     """
 
     def __init__(self, text: str) -> None:
@@ -192,6 +187,16 @@ class SettingError(InputError):
             names: by setting; those that are missing stay as they are.
         """
         return named(self._text, names)
+
+
+class SettingError(SettingMessage, InputError):
+    """A setting that cannot be.
+
+    Example:
+        >>> error = SettingError("<max_seconds> must be positive")
+        >>> str(error), error.told({"max_seconds": "--max-seconds"})
+        ('max_seconds must be positive', '--max-seconds must be positive')
+    """
 
 
 class SpecError(InputError):
@@ -230,7 +235,7 @@ class StorageError(FloprayError):
     """A record could not be made durable (disk full, folder gone, permission taken away)."""
 
 
-class SweepStopped(FloprayError):
+class SweepStopped(SettingMessage):
     """Every device only fails: the sweep stopped itself, and can be resumed."""
 
     exit_code = EXIT_STOPPED

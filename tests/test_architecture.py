@@ -265,7 +265,6 @@ _FLAGS_ELSEWHERE = {
     "flopray.monitoring.status": "a command that resumes the run",
     "flopray.store.resumption": "a command that merges runs",
     "flopray.store.reference_run": "a command that merges runs",
-    "flopray.sweep.journal_writer": "a command that resumes the run",
     # where a flag is declared, beside the setting or field
     "flopray.workloads.declaration": "says how a flag is written",
 }

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from flopray.cli.synonyms import in_other_number, meant
 from flopray.cli.terminal import in_lines
-from flopray.errors import FloprayError, InputError, SettingError, with_names
+from flopray.errors import FloprayError, InputError, SettingError, SettingMessage, with_names
 from flopray.mappings import Arguments, Values
 from flopray.settings import MeasureSettings, Setting, settings_of
 
@@ -229,9 +229,9 @@ def told(error: FloprayError, *classes: type, **names: str) -> str:
     """The message of an error for a command line: settings are called by their flags.
 
     Args:
-        error: a `SettingError` names settings; others may name them with values, as `with_names` takes them.
+        error: a `SettingMessage` names settings; others may name them with values, as `with_names` takes them.
         *classes: dataclasses of the settings.
         **names: further names and their flags.
     """
     flags = SWEEP_FLAGS | {known.name: known.option for cls in classes for known in settings_of(cls).values()} | names
-    return error.told(flags) if isinstance(error, SettingError) else with_names(str(error), flags)
+    return error.told(flags) if isinstance(error, SettingMessage) else with_names(str(error), flags)

@@ -10,7 +10,7 @@ iteration, and the time comes from device events.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -18,7 +18,8 @@ import numpy as np
 
 from flopray.energy.fluctuation import MAX_POINTS, MIN_PHASED_ITERATION_S, candidates
 from flopray.energy.iterations import LONG_TICKS, SEEN_S, Iterations, missed_between, scatter_of_few, unseen_share
-from flopray.energy.meter import Characteristics, Reading, Temperature
+from flopray.energy.load import LoadSpan, Warming
+from flopray.energy.meter import Characteristics, Reading
 from flopray.energy.regression import Posterior, fit
 from flopray.energy.ticks import TickPeriod, Ticks, find_ticks, measure_tick_period, refuse_frozen
 from flopray.errors import MeterError, WindowTooShort
@@ -49,7 +50,7 @@ MAX_LINE_TICKS = 600
 #: `Characteristics.tick_error_share` of an interval far wider than usual: the tick came near its end, while the poller
 #: still slept.
 VARIANCE_OF_WIDE = 1 / 4
-_DEFAULT = Characteristics()
+_DEFAULT, _UNKNOWN = Characteristics(), Warming()
 #: By how many standard deviations of a tick's time the ticks at two phases seem closer than they are, both together.
 BLUR = 4.0
 #: Drift counts as significant when this share of its distribution is on one side of zero, two-sided.
@@ -106,32 +107,27 @@ class EnergyEstimate(PowerEstimate):
 
 def estimate_power(
     readings: Sequence[Reading],
+    load: LoadSpan,
     *,
-    start_s: float,
-    end_s: float,
     meter: Characteristics = _DEFAULT,
     tick_period_s: float | None = None,
-    iterations: Iterations | None = None,
-    temperatures: Sequence[Temperature] = (),
-    slope_w_per_k: Callable[[float], float] | None = None,
+    warming: Warming = _UNKNOWN,
 ) -> PowerEstimate:
-    """Mean power between two host times.
+    """Mean power during a load.
 
     Args:
         readings: of a `Poller`, or any readings in the order of time.
-        start_s, end_s: host clock between which the device did the same thing.
-        meter: what is known of the meter; ticks before `start_s + meter.settle_s` are dropped.
+        load: what the device did.
+        meter: what is known of the meter; ticks before `load.start_s + meter.settle_s` are dropped.
         tick_period_s: of the counter where it was measured before; only used to say how long a window is needed.
-        iterations: when the iterations ran, where that is known: long ones are then seen at their phases.
-        temperatures: of the device, in the order of time.
-        slope_w_per_k: how power follows temperature, by power, where that is known: a change of temperature within the
-            window then counts neither as drift nor as fluctuation. The mean does not change.
+        warming: of the device meanwhile.
 
     Raises:
         MeterError: no tick in a second and more: the counter is frozen.
-        WindowTooShort: fewer than `MIN_TICKS` ticks; `needed_s` counts from `start_s`.
+        WindowTooShort: fewer than `MIN_TICKS` ticks; `needed_s` counts from `load.start_s`.
         MeterError: the counter jumps or goes back again and again.
     """
+    start_s, end_s = load.start_s, load.end_s
     all_ticks = find_ticks(readings, meter.max_power_w)
     ticks = all_ticks.where(ticks_in_load(all_ticks, start_s=start_s, end_s=end_s, meter=meter))
     _, counts = np.unique(ticks.segment, return_counts=True)
@@ -145,13 +141,13 @@ def estimate_power(
         raise _too_short(all_ticks, len(ticks), end_s - start_s, meter.settle_s, tick_period_s)
     refuse_frozen(all_ticks, end_s - start_s, min(end_s, readings[-1].before_s))
     temperature_c = None
-    if temperatures:
-        at_tick_c = np.interp(ticks.time_s, *np.array(temperatures).T)
+    if warming.temperatures:
+        at_tick_c = np.interp(ticks.time_s, *np.array(warming.temperatures).T)
         temperature_c, kelvin_s = _swing(ticks.time_s, at_tick_c)
-        if slope_w_per_k is not None:
+        if warming.slope_w_per_k is not None:
             rough_w = float((ticks.energy_j[-1] - ticks.energy_j[0]) / (ticks.time_s[-1] - ticks.time_s[0]))
-            ticks = replace(ticks, energy_j=ticks.energy_j - slope_w_per_k(max(rough_w, 0.0)) * kelvin_s)
-    return replace(estimate_ticks(ticks, meter=meter, iterations=iterations), temperature_c=temperature_c)
+            ticks = replace(ticks, energy_j=ticks.energy_j - warming.slope_w_per_k(max(rough_w, 0.0)) * kelvin_s)
+    return replace(estimate_ticks(ticks, meter=meter, iterations=load.iterations), temperature_c=temperature_c)
 
 
 def _refuse_broken(ticks: Ticks, readings: Sequence[Reading], start_s: float, end_s: float) -> None:
@@ -175,8 +171,8 @@ def ticks_in_load(ticks: Ticks, *, start_s: float, end_s: float, meter: Characte
 
     Args:
         ticks: of the counter.
-        start_s, end_s: see `estimate_power`.
-        meter: see there.
+        start_s, end_s: of the load, see `LoadSpan`.
+        meter: see `estimate_power`.
     """
     return (ticks.after_s >= start_s + meter.settle_s) & (ticks.before_s <= end_s)
 
@@ -189,7 +185,7 @@ def estimate_ticks(
     Args:
         ticks: `MIN_TICKS` or more, of which `MIN_TICKS - 1` follow another one of their segment.
         meter: what is known of the meter.
-        iterations: see `estimate_power`.
+        iterations: see `LoadSpan`.
     """
     segments = len(np.unique(ticks.segment))
     few = ticks.where(np.arange(len(ticks)) % math.ceil(len(ticks) / MAX_LINE_TICKS) == 0)
@@ -318,46 +314,32 @@ def _groups(segment: np.ndarray) -> np.ndarray:
 
 def estimate_energy(
     readings: Sequence[Reading],
+    load: LoadSpan,
     *,
-    load_start_s: float,
-    load_end_s: float,
     time_per_iteration_s: float,
     time_rel_error: float,
     meter: Characteristics = _DEFAULT,
     tick_period_s: float | None = None,
-    iterations: Iterations | None = None,
-    temperatures: Sequence[Temperature] = (),
-    slope_w_per_k: Callable[[float], float] | None = None,
+    warming: Warming = _UNKNOWN,
 ) -> EnergyEstimate:
-    """Energy of one iteration of a load that ran without a pause between two host times.
+    """Energy of one iteration of a load.
 
     Args:
         readings: of a `Poller`, or any readings in the order of time.
-        load_start_s, load_end_s: host clock when the device started and finished.
+        load: what the device did; without iterations, all are as long as the mean, from its start on.
         time_per_iteration_s: mean time of one iteration, by the device's own events.
         time_rel_error: half width of its 95 % interval over it.
         meter: see `estimate_power`.
         tick_period_s: see there.
-        iterations: see there; by default all are as long as the mean, from `load_start_s` on.
-        temperatures: see there.
-        slope_w_per_k: see there.
+        warming: see there.
 
     Raises:
-        WindowTooShort: too few ticks; `needed_s` counts from `load_start_s`.
+        WindowTooShort: too few ticks; `needed_s` counts from `load.start_s`.
         MeterError: see there.
     """
-    if iterations is None and 0 < time_per_iteration_s < math.inf:
-        iterations = Iterations.regular(time_per_iteration_s, load_start_s, load_end_s)
-    power = estimate_power(
-        readings,
-        start_s=load_start_s,
-        end_s=load_end_s,
-        meter=meter,
-        tick_period_s=tick_period_s,
-        iterations=iterations,
-        temperatures=temperatures,
-        slope_w_per_k=slope_w_per_k,
-    )
+    if load.iterations is None and 0 < time_per_iteration_s < math.inf:
+        load = replace(load, iterations=Iterations.regular(time_per_iteration_s, load.start_s, load.end_s))
+    power = estimate_power(readings, load, meter=meter, tick_period_s=tick_period_s, warming=warming)
     fields = {name: getattr(power, name) for name in PowerEstimate.__dataclass_fields__}
     return EnergyEstimate(
         **fields,

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 from flopray.energy.estimator import PowerEstimate, estimate_power
+from flopray.energy.load import LoadSpan, Warming
 from flopray.energy.meter import Meter
 from flopray.energy.poller import Poller
 from flopray.errors import WindowTooShort
@@ -33,10 +34,9 @@ def idle_power(meter: Meter, seconds: float = 1.0, *, max_seconds: float = 10.0)
             try:
                 return estimate_power(
                     poller.readings(),
-                    start_s=start_s,
-                    end_s=end_s,
+                    LoadSpan(start_s, end_s),
                     meter=replace(meter.characteristics, settle_s=0.0),
-                    temperatures=poller.temperatures(),
+                    warming=Warming(poller.temperatures()),
                 )
             except WindowTooShort as error:
                 if end_s - start_s >= max_seconds:

@@ -9,6 +9,7 @@ from typing import Any
 
 from flopray.energy.estimator import MIN_TICKS, EnergyEstimate, estimate_energy
 from flopray.energy.iterations import Iterations
+from flopray.energy.load import LoadSpan, Warming
 from flopray.energy.meter import Meter
 from flopray.energy.poller import Poller
 from flopray.energy.thermal import BoardTemperature
@@ -177,15 +178,16 @@ class _WindowTicks:
         """Energy of one iteration of this mean time; raises `WindowTooShort` or `MeterError`."""
         return estimate_energy(
             self._poller.readings(),
-            load_start_s=window.start_s,
-            load_end_s=window.end_s,
+            LoadSpan(
+                window.start_s,
+                window.end_s,
+                Iterations.of_laps(window.lap_times_s, window.iterations_per_lap, window.start_s, window.end_s),
+            ),
             time_per_iteration_s=mean.value,
             time_rel_error=mean.rel_error,
             tick_period_s=self._tick_period_s,
             meter=self.meter.characteristics,
-            temperatures=self._poller.temperatures(),
-            slope_w_per_k=self._slope_w_per_k,
-            iterations=Iterations.of_laps(window.lap_times_s, window.iterations_per_lap, window.start_s, window.end_s),
+            warming=Warming(self._poller.temperatures(), self._slope_w_per_k),
         )
 
 

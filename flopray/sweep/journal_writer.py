@@ -201,8 +201,8 @@ class JournalWriterThread:
         self._progress.update(events.points, events.working_on)
         if events.stop:
             raise SweepStopped(
-                f"the sweep was stopped: {events.stop}; mend that, then {self._resume} --retry-failed "
-                "(or --stop-after 0 to go on all the same)"
+                f"the sweep was stopped: {events.stop}; mend that, then {self._resume} <retry_failed> "
+                "(or with <stop_after=0>, to go on all the same)"
             )
 
     def _append_alone(self, records: list[PhaseRecord]) -> list[PhaseRecord]:

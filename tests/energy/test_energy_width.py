@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flopray.energy.estimator import estimate_power
+from flopray.energy.load import LoadSpan
 from flopray.energy.ticks import find_ticks
 from flopray.testing.power_traces import ConstantPower, StepPower
 from flopray.testing.simulated_meter import SimulatedMeter, VirtualClock, poll_simulated
@@ -83,7 +84,7 @@ def test_before_it_flips_a_board_looks_steady():
     found = []
     for trace in (ConstantPower(300.0), StepPower(300.0, 303.0, 2.2)):
         meter = SimulatedMeter(trace, VirtualClock(), seed=3)
-        found.append(estimate_power(poll_simulated(meter, 2.0, 0.1, 3), start_s=0.0, end_s=2.0))
+        found.append(estimate_power(poll_simulated(meter, 2.0, 0.1, 3), LoadSpan(0.0, 2.0)))
     assert found[0] == found[1]
 
 

@@ -12,6 +12,7 @@ from flopray.energy.estimator import (
     measure_tick_period,
 )
 from flopray.energy.iterations import Iterations, missed_between, scatter_of_few, unseen_share
+from flopray.energy.load import LoadSpan
 from flopray.energy.meter import Characteristics, Reading
 from flopray.energy.ticks import find_ticks
 from flopray.errors import MeterError, WindowTooShort
@@ -41,7 +42,7 @@ def hand_made(ticks, power_w=100.0, period_s=0.1, width_s=0.001, offset_s=None):
 
 
 def test_exact_ticks_give_the_exact_power():
-    got = estimate_power(hand_made(20), start_s=0.0, end_s=2.1, meter=SETTLED)
+    got = estimate_power(hand_made(20), LoadSpan(0.0, 2.1), meter=SETTLED)
     assert got.power_w == pytest.approx(100.0, rel=1e-9)
     assert got.ticks == 20
     assert got.window_s == pytest.approx(1.9)
@@ -52,7 +53,7 @@ def test_exact_ticks_give_the_exact_power():
 def test_known_tick_errors_are_a_floor():
     """Three ticks on one line do not prove anything: the interval is at least that of the reads, and wider,
     since so few ticks do not show whether power is steady."""
-    got = estimate_power(hand_made(3, width_s=0.008), start_s=0.0, end_s=1.0, meter=SETTLED)
+    got = estimate_power(hand_made(3, width_s=0.008), LoadSpan(0.0, 1.0), meter=SETTLED)
     floor = 2 * math.sqrt(2) * 0.008 * math.sqrt(1 / 32) / 0.2
     assert floor < got.power_rel_error < floor * 5
 
@@ -62,7 +63,7 @@ def test_wide_intervals_count_less():
     readings = hand_made(10)
     late = Reading(readings[-2].before_s - 0.08, readings[-2].before_s - 0.08, readings[-2].energy_j)
     readings[-2] = late
-    got = estimate_power(readings, start_s=0.0, end_s=2.0, meter=SETTLED)
+    got = estimate_power(readings, LoadSpan(0.0, 2.0), meter=SETTLED)
     times = find_ticks(readings).time_s
     plain = np.polyfit(times, [100.0 * k * 0.1 for k in range(1, 11)], 1)[0]
     assert abs(plain / 100 - 1) > 0.01
@@ -72,7 +73,7 @@ def test_wide_intervals_count_less():
 def test_regression_and_first_to_last_slope_agree():
     for seed in range(20):
         readings = readings_of(3.0, seed)
-        got = estimate_power(readings, start_s=0.0, end_s=3.0)
+        got = estimate_power(readings, LoadSpan(0.0, 3.0))
         ticks = find_ticks(readings)
         used = ticks.where((ticks.after_s >= 0.15) & (ticks.before_s <= 3.0))
         ends_w = (used.energy_j[-1] - used.energy_j[0]) / (used.time_s[-1] - used.time_s[0])
@@ -81,7 +82,7 @@ def test_regression_and_first_to_last_slope_agree():
 
 def test_only_ticks_inside_the_load_are_used():
     readings = hand_made(30)
-    got = estimate_power(readings, start_s=0.5, end_s=2.05, meter=Characteristics(settle_s=0.15))
+    got = estimate_power(readings, LoadSpan(0.5, 2.05), meter=Characteristics(settle_s=0.15))
     assert got.ticks == 14  # 0.7 to 2.0 s
     assert got.window_s == pytest.approx(1.3)
 
@@ -91,24 +92,24 @@ def test_too_few_ticks_say_how_long_a_window_they_need(present):
     readings = hand_made(10)[: 2 * present]
     end_s = 0.1 * present + 0.05
     with pytest.raises(WindowTooShort) as caught:
-        estimate_power(readings, start_s=0.0, end_s=end_s, meter=SETTLED, tick_period_s=0.1)
+        estimate_power(readings, LoadSpan(0.0, end_s), meter=SETTLED, tick_period_s=0.1)
     assert end_s < caught.value.needed_s <= end_s + 0.1 * (MIN_TICKS + 1)
-    enough = estimate_power(hand_made(10), start_s=0.0, end_s=caught.value.needed_s, meter=SETTLED)
+    enough = estimate_power(hand_made(10), LoadSpan(0.0, caught.value.needed_s), meter=SETTLED)
     assert enough.ticks >= MIN_TICKS
 
 
 def test_needed_window_is_enough_for_every_phase_of_the_counter():
     for seed in range(50):
         with pytest.raises(WindowTooShort) as caught:
-            estimate_power(readings_of(0.3, seed), start_s=0.0, end_s=0.3, tick_period_s=0.1)
+            estimate_power(readings_of(0.3, seed), LoadSpan(0.0, 0.3), tick_period_s=0.1)
         longer_s = caught.value.needed_s
         readings = readings_of(longer_s + 0.02, seed, jitter_rel=0.0)
-        assert estimate_power(readings, start_s=0.0, end_s=longer_s + 0.02).ticks >= MIN_TICKS
+        assert estimate_power(readings, LoadSpan(0.0, longer_s + 0.02)).ticks >= MIN_TICKS
 
 
 def test_no_readings_at_all():
     with pytest.raises(WindowTooShort):
-        estimate_power([], start_s=0.0, end_s=1.0)
+        estimate_power([], LoadSpan(0.0, 1.0))
     with pytest.raises(WindowTooShort):
         measure_tick_period([])
 
@@ -116,7 +117,7 @@ def test_no_readings_at_all():
 @pytest.mark.parametrize("faults", [Faults(reset_s=1.3), Faults(wrap_j=1070.0)])
 def test_reset_and_wrap_around_do_not_disturb(faults):
     for seed in range(40):
-        got = estimate_power(readings_of(3.0, seed, faults=faults), start_s=0.0, end_s=3.0)
+        got = estimate_power(readings_of(3.0, seed, faults=faults), LoadSpan(0.0, 3.0))
         assert abs(got.power_w / 300 - 1) < 0.01
         assert abs(got.power_w / 300 - 1) <= 2 * got.power_rel_error
         assert got.ticks >= 24
@@ -128,25 +129,25 @@ def test_a_jump_of_the_counter_is_left_out_and_said(jump_j, max_power_w):
     """100 kJ in one tick gave 55.9 kW for a board of 300 W."""
     plain = readings_of(2.0)
     jumped = [Reading(r.before_s, r.after_s, r.energy_j + (jump_j if r.before_s > 1.0 else 0.0)) for r in plain]
-    got = estimate_power(jumped, start_s=0.0, end_s=2.0, meter=Characteristics(max_power_w=max_power_w))
+    got = estimate_power(jumped, LoadSpan(0.0, 2.0), meter=Characteristics(max_power_w=max_power_w))
     assert got.power_w == pytest.approx(300.0, rel=0.01)
     assert got.power_rel_error < 0.02
     assert got.jump_j == pytest.approx(jump_j, abs=40.0)
-    assert estimate_power(plain, start_s=0.0, end_s=2.0, meter=Characteristics(max_power_w=max_power_w)).jump_j == 0.0
+    assert estimate_power(plain, LoadSpan(0.0, 2.0), meter=Characteristics(max_power_w=max_power_w)).jump_j == 0.0
 
 
 def test_a_small_jump_is_known_where_the_limit_is():
     plain = readings_of(2.0)
     jumped = [Reading(r.before_s, r.after_s, r.energy_j + (200.0 if r.before_s > 1.0 else 0.0)) for r in plain]
-    assert estimate_power(jumped, start_s=0.0, end_s=2.0, meter=OF_700_W).power_w == pytest.approx(300.0, rel=0.01)
-    unknown = estimate_power(jumped, start_s=0.0, end_s=2.0)
+    assert estimate_power(jumped, LoadSpan(0.0, 2.0), meter=OF_700_W).power_w == pytest.approx(300.0, rel=0.01)
+    unknown = estimate_power(jumped, LoadSpan(0.0, 2.0))
     assert unknown.power_rel_error > abs(unknown.power_w / 300.0 - 1)
 
 
 def test_a_counter_that_jumps_again_and_again_is_a_failure_of_the_meter():
     readings = [Reading(r.before_s, r.after_s, r.energy_j + 5e4 * round(3 * r.before_s)) for r in readings_of(2.0)]
     with pytest.raises(MeterError, match="jumped"):
-        estimate_power(readings, start_s=0.0, end_s=2.0)
+        estimate_power(readings, LoadSpan(0.0, 2.0))
 
 
 def test_a_device_that_goes_from_idle_to_work_is_no_jump():
@@ -154,7 +155,7 @@ def test_a_device_that_goes_from_idle_to_work_is_no_jump():
     readings = poll_simulated(SimulatedMeter(trace, VirtualClock(), seed=1), 2.0, 0.1, 1)
     for end_s in (1.15, 1.3, 2.0):
         seen = [r for r in readings if r.after_s <= end_s]
-        assert estimate_power(seen, start_s=0.0, end_s=end_s, meter=OF_700_W).jump_j == 0.0
+        assert estimate_power(seen, LoadSpan(0.0, end_s), meter=OF_700_W).jump_j == 0.0
 
 
 def test_iterations_know_their_phase_at_any_time():
@@ -233,7 +234,7 @@ def test_few_long_iterations_leave_open_how_much_they_differ():
         readings = poll_simulated(SimulatedMeter(trace, VirtualClock(), seed=1), 3.0, 0.1, 1)
         seen_all = Characteristics(seen_share=1.0)
         iterations = Iterations.regular(iteration_s, 0.0, 3.0)
-        got = estimate_power(readings, start_s=0.0, end_s=3.0, iterations=iterations, meter=seen_all)
+        got = estimate_power(readings, LoadSpan(0.0, 3.0, iterations), meter=seen_all)
         errors[iteration_s] = got.power_rel_error, scatter_of_few(got.window_s / iteration_s)
     assert all(scatter < error < 2 * scatter for error, scatter in errors.values())
 
@@ -247,7 +248,7 @@ def test_intervals_hold_the_mean_of_locked_iterations_whatever_the_sensor_sees(i
         seen = {} if seed % 2 else {"seen_s": 0.025}
         meter = SimulatedMeter(trace, VirtualClock(), period_s=0.1, seed=seed, **seen)
         iterations = Iterations.regular(iteration_s, 0.0, 3.0)
-        got = estimate_power(poll_simulated(meter, 3.0, 0.1, seed), start_s=0.0, end_s=3.0, iterations=iterations)
+        got = estimate_power(poll_simulated(meter, 3.0, 0.1, seed), LoadSpan(0.0, 3.0, iterations))
         held.append(abs(got.power_w / trace.mean_w - 1) <= got.power_rel_error)
     assert np.mean(held) >= 0.9
 
@@ -255,7 +256,7 @@ def test_intervals_hold_the_mean_of_locked_iterations_whatever_the_sensor_sees(i
 def test_ticks_all_in_different_segments_are_too_few():
     readings = [Reading(0.1 * k, 0.1 * k + 0.001, value) for k, value in enumerate([5.0, 6.0, 1.0, 2.0, 0.5, 1.0])]
     with pytest.raises(WindowTooShort):
-        estimate_power(readings, start_s=-1.0, end_s=2.0, meter=SETTLED)
+        estimate_power(readings, LoadSpan(-1.0, 2.0), meter=SETTLED)
 
 
 @pytest.mark.slow
@@ -266,7 +267,7 @@ def test_ticks_all_in_different_segments_are_too_few():
 def test_missed_ticks_and_slow_reads_keep_the_interval_honest(faults):
     covered = []
     for seed in range(200):
-        got = estimate_power(readings_of(2.0, seed, faults=faults), start_s=0.0, end_s=2.0)
+        got = estimate_power(readings_of(2.0, seed, faults=faults), LoadSpan(0.0, 2.0))
         covered.append(abs(got.power_w / 300 - 1) <= got.power_rel_error)
     assert np.mean(covered) >= 0.92
 
@@ -282,8 +283,8 @@ def test_period_is_measured_not_assumed():
 
 def test_energy_is_power_times_time_with_both_errors():
     readings = readings_of(3.0)
-    power = estimate_power(readings, start_s=0.0, end_s=3.0)
-    got = estimate_energy(readings, load_start_s=0.0, load_end_s=3.0, time_per_iteration_s=2e-3, time_rel_error=0.01)
+    power = estimate_power(readings, LoadSpan(0.0, 3.0))
+    got = estimate_energy(readings, LoadSpan(0.0, 3.0), time_per_iteration_s=2e-3, time_rel_error=0.01)
     assert got.energy_j == pytest.approx(power.power_w * 2e-3)
     assert got.power_rel_error == power.power_rel_error
     assert got.energy_rel_error == pytest.approx(math.hypot(power.power_rel_error, 0.01))
@@ -291,11 +292,11 @@ def test_energy_is_power_times_time_with_both_errors():
 
 def test_error_of_the_meter_is_added():
     readings = readings_of(3.0)
-    got = estimate_power(readings, start_s=0.0, end_s=3.0, meter=Characteristics(rel_error=0.05))
+    got = estimate_power(readings, LoadSpan(0.0, 3.0), meter=Characteristics(rel_error=0.05))
     assert got.power_rel_error > 0.05
 
 
 def test_a_minute_of_ticks_has_an_estimate():
     readings = hand_made(3000, period_s=0.02)
-    got = estimate_power(readings, start_s=0.0, end_s=61.0)
+    got = estimate_power(readings, LoadSpan(0.0, 61.0))
     assert got.power_w == pytest.approx(100.0, rel=1e-6)

@@ -7,6 +7,7 @@ import pytest
 
 from flopray.energy.estimator import estimate_power
 from flopray.energy.iterations import Iterations
+from flopray.energy.load import LoadSpan
 from flopray.energy.meter import Characteristics
 from flopray.testing.power_traces import ConstantPower, NoisyPower, RampPower, SquarePower, StepPower
 from flopray.testing.simulated_meter import SimulatedMeter, VirtualClock, poll_simulated
@@ -33,9 +34,7 @@ def random_case(seed):
     start_s = meter.clock.now()
     length_s = 0.15 + rng.uniform(4, 26) * period_s
     readings = poll_simulated(meter, length_s, period_s if rng.random() < 0.5 else None, seed)
-    got = estimate_power(
-        readings, start_s=start_s, end_s=start_s + length_s, meter=Characteristics(quantum_j=quantum_j)
-    )
+    got = estimate_power(readings, LoadSpan(start_s, start_s + length_s), meter=Characteristics(quantum_j=quantum_j))
     return got.power_w / power_w - 1, got.power_rel_error, got.ticks, got.drift_significant
 
 
@@ -85,7 +84,7 @@ def measured(trace, seconds, seed, settle_s=0.15, known_noise=0.0, **options):
     meter = counter(trace, seed, **options)
     readings = poll_simulated(meter, seconds, 0.1, seed)
     known = Characteristics(settle_s=settle_s, power_noise_rel=known_noise)
-    return estimate_power(readings, start_s=0.0, end_s=seconds, meter=known), meter
+    return estimate_power(readings, LoadSpan(0.0, seconds), meter=known), meter
 
 
 def test_error_falls_as_theory_says():
@@ -178,7 +177,7 @@ def test_start_transient_is_dropped():
     for seed in range(30):
         meter = counter(trace, seed)
         readings = poll_simulated(meter, 2.5, 0.1, seed)
-        got = estimate_power(readings, start_s=1.0, end_s=2.5)
+        got = estimate_power(readings, LoadSpan(1.0, 2.5))
         assert abs(got.power_w / 600 - 1) < 0.01
         assert got.ticks in (13, 14)
 
@@ -188,7 +187,7 @@ def test_power_after_the_end_does_not_count():
     for seed in range(30):
         meter = counter(trace, seed)
         readings = poll_simulated(meter, 3.0, 0.1, seed)
-        got = estimate_power(readings, start_s=0.0, end_s=2.0)
+        got = estimate_power(readings, LoadSpan(0.0, 2.0))
         assert abs(got.power_w / 600 - 1) < 0.006
 
 
@@ -200,7 +199,7 @@ def test_stopping_at_the_target_does_not_pick_lucky_windows():
         readings = poll_simulated(counter(ConstantPower(300.0), seed), 3.0, 0.1, seed)
         for end_s in np.arange(0.55, 3.0, 0.1):
             seen = [r for r in readings if r.after_s <= end_s]
-            got = estimate_power(seen, start_s=0.0, end_s=end_s)
+            got = estimate_power(seen, LoadSpan(0.0, end_s))
             if got.power_rel_error <= 0.01:
                 break
         covered.append(abs(got.power_w / 300 - 1) <= got.power_rel_error)
@@ -219,19 +218,15 @@ def test_counters_that_tick_faster_see_less_of_an_iteration(period_s, ratio, see
         trace = SquarePower(300.0, 135.0, ratio * period_s, 0.2, seed / 4)
         meter = SimulatedMeter(trace, VirtualClock(), period_s=period_s, seen_s=seen * period_s, seed=seed)
         readings = poll_simulated(meter, 2.0, period_s, seed)
-        power = estimate_power(
-            readings, start_s=0.0, end_s=2.0, iterations=Iterations.regular(ratio * period_s, 0.0, 2.0)
-        )
+        power = estimate_power(readings, LoadSpan(0.0, 2.0, Iterations.regular(ratio * period_s, 0.0, 2.0)))
         assert abs(power.power_w / trace.mean_w - 1) <= power.power_rel_error
         assert (power.unseen_share > 0.2) == (ratio != 0.95)
         whole = Characteristics(seen_share=1.0)  # a counter that is known to add up all power
         every = SimulatedMeter(trace, VirtualClock(), period_s=period_s, seed=seed)
         power = estimate_power(
             poll_simulated(every, 2.0, period_s, seed),
-            start_s=0.0,
-            end_s=2.0,
+            LoadSpan(0.0, 2.0, Iterations.regular(ratio * period_s, 0.0, 2.0)),
             meter=whole,
-            iterations=Iterations.regular(ratio * period_s, 0.0, 2.0),
         )
         assert power.unseen_share == 0.0
         assert abs(power.power_w / trace.mean_w - 1) <= power.power_rel_error < 0.2

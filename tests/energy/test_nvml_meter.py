@@ -9,6 +9,7 @@ import torch
 
 from flopray.energy.estimator import estimate_energy, estimate_power, measure_tick_period
 from flopray.energy.idle import idle_power
+from flopray.energy.load import LoadSpan
 from flopray.energy.nvml import Gpu
 from flopray.energy.nvml_errors import NvmlNotSupported
 from flopray.energy.nvml_meter import NvmlCounterMeter, NvmlPowerMeter
@@ -103,8 +104,7 @@ def test_power_of_a_busy_gpu_is_between_idle_and_limit(gpu, meter, load):
         readings = poller.stop()
     got = estimate_energy(
         readings,
-        load_start_s=start_s,
-        load_end_s=end_s,
+        LoadSpan(start_s, end_s),
         time_per_iteration_s=time_s,
         time_rel_error=0.001,
         meter=meter.characteristics,
@@ -126,7 +126,7 @@ def test_repeated_windows_agree(meter, load):
         with Poller(meter, 0.1) as poller:
             start_s, end_s, _ = load.run(1.2)
             readings = poller.stop()
-        powers_w.append(estimate_power(readings, start_s=start_s, end_s=end_s, meter=meter.characteristics).power_w)
+        powers_w.append(estimate_power(readings, LoadSpan(start_s, end_s), meter=meter.characteristics).power_w)
     assert np.std(powers_w) / np.mean(powers_w) < 0.03
 
 
@@ -151,7 +151,7 @@ def test_power_meter_agrees_with_the_counter(gpu, meter, load):
     start_s, end_s, _ = load.run(3.5)
     for poller, used in ((counter, meter), (sampled, power_meter)):
         readings = poller.stop()
-        results.append(estimate_power(readings, start_s=start_s, end_s=end_s, meter=used.characteristics).power_w)
+        results.append(estimate_power(readings, LoadSpan(start_s, end_s), meter=used.characteristics).power_w)
     assert results[1] == pytest.approx(results[0], rel=0.08)
 
 

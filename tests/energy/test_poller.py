@@ -8,6 +8,7 @@ import pytest
 
 from flopray.energy.estimator import estimate_power
 from flopray.energy.idle import idle_power
+from flopray.energy.load import LoadSpan
 from flopray.energy.meter import Characteristics
 from flopray.energy.poller import Poller, TickWatcher
 from flopray.energy.ticks import find_ticks
@@ -30,7 +31,7 @@ def test_threaded_poller_measures_power():
         running = poller.readings()
         end_s = time.perf_counter()
         readings = poller.stop()
-    got = estimate_power(readings, start_s=start_s, end_s=end_s, meter=Characteristics(settle_s=0.0))
+    got = estimate_power(readings, LoadSpan(start_s, end_s), meter=Characteristics(settle_s=0.0))
     assert abs(got.power_w / 300 - 1) < max(0.01, 2 * got.power_rel_error)
     assert 20 <= poller.ticks <= 25
     assert running == readings[: len(running)]
@@ -56,7 +57,7 @@ def test_fast_counters_are_not_chased():
     readings = poll_simulated(meter, 5.0, seed=2)
     ticks = find_ticks(readings)
     assert 150 < len(ticks) < 600
-    got = estimate_power(readings, start_s=0.0, end_s=5.0, meter=Characteristics(quantum_j=61e-6))
+    got = estimate_power(readings, LoadSpan(0.0, 5.0), meter=Characteristics(quantum_j=61e-6))
     assert got.power_w == pytest.approx(80.0, rel=0.001)
 
 
@@ -100,7 +101,7 @@ def test_meter_that_changes_on_read_gives_a_tick_for_each_read():
 
     meter = OnRead(ConstantPower(300.0), VirtualClock(), latency_s=0.0005)
     readings = poll_simulated(meter, 2.0)
-    got = estimate_power(readings, start_s=0.0, end_s=2.0)
+    got = estimate_power(readings, LoadSpan(0.0, 2.0))
     assert got.power_w == pytest.approx(300.0, rel=0.001)
     assert got.tick_period_s == pytest.approx(0.02, rel=0.1)
     ticks = find_ticks(readings)

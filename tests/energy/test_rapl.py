@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from flopray.energy.estimator import estimate_power, measure_tick_period
+from flopray.energy.load import LoadSpan
 from flopray.energy.meter import Reading
 from flopray.energy.rapl import RaplMeter
 from flopray.energy.source import open_cpu_meter
@@ -217,11 +218,11 @@ def test_a_counter_that_does_not_move_is_called_frozen(tmp_path):
     moment = meter.read()
     readings = [Reading(t, t + 1e-4, moment.energy_j) for t in np.arange(0.0, 3.0, 0.01)]
     with pytest.raises(MeterError, match=r"the energy counter is frozen: it did not change in 3 s"):
-        estimate_power(readings, start_s=0.0, end_s=3.0)
+        estimate_power(readings, LoadSpan(0.0, 3.0))
     with pytest.raises(MeterError, match="frozen"):
         measure_tick_period(readings)
     with pytest.raises(WindowTooShort):
-        estimate_power(readings[:20], start_s=0.0, end_s=0.2)
+        estimate_power(readings[:20], LoadSpan(0.0, 0.2))
 
 
 def test_a_counter_that_freezes_within_a_window_is_called_frozen(tmp_path):
@@ -234,10 +235,10 @@ def test_a_counter_that_freezes_within_a_window_is_called_frozen(tmp_path):
             add(file, 500_000)
         readings.append(Reading(t, t + 1e-4, meter.read().energy_j))
     with pytest.raises(MeterError, match=r"the energy counter froze: it did not change in the last 2 s"):
-        estimate_power(readings, start_s=0.0, end_s=3.0)
-    assert estimate_power(readings, start_s=0.0, end_s=1.5).power_w == pytest.approx(50.0, rel=0.01)
+        estimate_power(readings, LoadSpan(0.0, 3.0))
+    assert estimate_power(readings, LoadSpan(0.0, 1.5)).power_w == pytest.approx(50.0, rel=0.01)
     # a read that returns nothing new is told from no read at all
-    assert estimate_power(readings[:100], start_s=0.0, end_s=3.0).power_w == pytest.approx(50.0, rel=0.01)
+    assert estimate_power(readings[:100], LoadSpan(0.0, 3.0)).power_w == pytest.approx(50.0, rel=0.01)
 
 
 @pytest.mark.parametrize("step_uj", [-500_000, -3])
@@ -249,7 +250,7 @@ def test_a_counter_that_keeps_going_back_is_not_too_short_a_window(tmp_path, ste
         add(file, step_uj if place % 2 or step_uj < -3 else 500_000)
         readings.append(Reading(t, t + 1e-4, meter.read().energy_j))
     with pytest.raises(MeterError, match="the energy counter went back"):
-        estimate_power(readings, start_s=0.0, end_s=0.6)
+        estimate_power(readings, LoadSpan(0.0, 0.6))
 
 
 def test_a_package_that_stands_still_beside_another_one_is_frozen(tree, monkeypatch):

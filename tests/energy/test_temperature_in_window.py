@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from flopray.energy.estimator import PowerEstimate, estimate_power
+from flopray.energy.load import LoadSpan, Warming
 from flopray.energy.meter import Characteristics, Temperature
 from flopray.testing.power_traces import SampledPower
 from flopray.testing.simulated_meter import SimulatedMeter, VirtualClock, poll_simulated
@@ -24,11 +25,9 @@ def estimate(seed: int, *, corrected: bool, told: bool = True) -> tuple[PowerEst
     temperatures = [Temperature(t, float(np.rint(np.interp(t, at_s, true_c)))) for t in np.arange(0, LENGTH_S, 0.1)]
     got = estimate_power(
         readings,
-        start_s=0.0,
-        end_s=LENGTH_S,
+        LoadSpan(0.0, LENGTH_S),
         meter=METER,
-        temperatures=temperatures if told else (),
-        slope_w_per_k=(lambda power_w: 0.004 * power_w) if corrected else None,
+        warming=Warming(temperatures if told else (), (lambda power_w: 0.004 * power_w) if corrected else None),
     )
     return got, float(np.mean(power_w[(at_s > 0.2) & (at_s < LENGTH_S - 0.05)]))
 

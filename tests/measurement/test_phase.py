@@ -7,6 +7,7 @@ import time
 import pytest
 
 from flopray.energy.estimator import estimate_energy
+from flopray.energy.load import LoadSpan
 from flopray.energy.meter import Reading
 from flopray.measurement.columns import measured_columns
 from flopray.measurement.device import Device
@@ -105,7 +106,7 @@ def test_a_beat_of_iterations_and_ticks_stands_in_the_record(device):
     assert columns["energy_reason"] is None
     window = Window([0.1] * 20, 1, 0.0, 2.0)
     ticks = [Reading(0.1 * k + d, 0.1 * k + d, 4.0 * k + (d > 0) * 4.0) for k in range(20) for d in (-0.001, 0.001)]
-    estimate = estimate_energy(ticks, load_start_s=0.0, load_end_s=2.0, time_per_iteration_s=0.1, time_rel_error=0.0)
+    estimate = estimate_energy(ticks, LoadSpan(0.0, 2.0), time_per_iteration_s=0.1, time_rel_error=0.0)
     assert estimate.unseen_share == pytest.approx(0.75, abs=0.02)
     assert _doubt(estimate, window).startswith("beat: counter ticks of 0.1 s saw only 25% of iterations of 0.1 s")
 
@@ -118,7 +119,7 @@ def test_iterations_that_are_seen_at_a_few_phases_alone_stand_in_the_record_wher
         ticks.append(Reading(0.1 * k - 0.001, 0.1 * k - 0.001, joules))
         joules += low_j if k % 7 == 3 else 4.0
         ticks.append(Reading(0.1 * k + 0.001, 0.1 * k + 0.001, joules))
-    estimate = estimate_energy(ticks, load_start_s=0.0, load_end_s=3.0, time_per_iteration_s=0.7, time_rel_error=0.0)
+    estimate = estimate_energy(ticks, LoadSpan(0.0, 3.0), time_per_iteration_s=0.7, time_rel_error=0.0)
     assert estimate.unseen_share == 0.0
     said = _doubt(estimate, Window([0.7] * 4, 1, 0.0, 2.8))
     if low_j == 4.0:

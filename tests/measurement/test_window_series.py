@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from flopray.energy.estimator import estimate_power
+from flopray.energy.load import LoadSpan
 from flopray.energy.meter import Characteristics, Reading, Temperature
 from flopray.errors import MeterError, NoEnergySource, SettingError
 from flopray.measurement.device import Device
@@ -58,7 +59,7 @@ def test_ticks_power_and_what_was_used():
     assert found.temperature_c[0] == pytest.approx(41.0, abs=0.1)
     assert found.memory_used_bytes == [1000 + k for k in range(1, 11)]
     # Those that the estimate uses: none within settle_s of the start, none after the end.
-    assert sum(found.used) == estimate_power(readings(10), start_s=0.05, end_s=0.95, meter=METER).ticks == 7
+    assert sum(found.used) == estimate_power(readings(10), LoadSpan(0.05, 0.95), meter=METER).ticks == 7
     assert found.used == [False, False, *[True] * 7, False]
 
 
