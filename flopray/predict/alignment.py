@@ -48,7 +48,7 @@ def unaligned(work: Work, alignment: dict[str, int]) -> str | None:
     for edge, size in _edges(work):
         least = alignment.get(edge)
         if least is not None and divisor(size, _read_elements(work)) < least:
-            return f"{size:,} in its products is no multiple of {least}, as all measured {edge} are"
+            return f"its products have an edge of {size:,}, which is no multiple of {least}, as all measured ones are"
     return None
 
 
@@ -85,7 +85,7 @@ def between_tiles(size: float, measured: Iterable[float]) -> tuple[int, float, f
 def _edges(work: Work) -> Iterator[tuple[str, int]]:
     for one in work.operations:
         if isinstance(one, Product):
-            yield from (("rows", one.rows), ("columns", one.columns), ("inner sizes", one.inner))
+            yield from (("rows", one.rows), ("columns", one.columns), ("inner", one.inner))
 
 
 def _read_elements(work: Work) -> int:

@@ -284,3 +284,43 @@ def test_products_in_fp8_cast_their_operands():
     added = [one for one in cast if one not in plain]
     weights, inputs = 128 * 128, 128 * 32
     assert [one.elements for one in added] == [weights, 1.5 * weights, inputs, 1.5 * inputs]
+
+
+def rows_of(*shapes: tuple[int, int]) -> list[Work]:
+    return [work_of(point(n=2, d=d, m=m, precision="bf16"), "forward") for d, m in shapes]
+
+
+def test_a_size_that_can_be_divided_by_less_than_all_measured_ones_has_no_interval():
+    """Libraries run other kernels for it."""
+    domain = Domain.of(rows_of((128, 16), (128, 1024), (4096, 16), (4096, 1024)))
+    (odd, four, eight, plain) = rows_of((1001, 64), (1000, 100), (1000, 104), (1024, 64))
+    assert domain.why_outside(odd) == (
+        "its products have an edge of 1,001, which is no multiple of 8, as all measured ones are"
+    )
+    assert domain.is_far(odd)
+    assert "an edge of 100, which is no multiple of 8" in domain.why_outside(four)
+    assert domain.is_far(four)
+    assert not domain.is_far(eight)
+    assert domain.why_outside(plain) is None
+
+
+def test_what_was_measured_so_is_known_so():
+    domain = Domain.of(rows_of((100, 10), (100, 1000), (1500, 10), (1500, 1000)))
+    (alike,) = rows_of((1300, 30))
+    assert not domain.is_far(alike)
+
+
+def test_a_size_that_tiles_divide_less_well_than_its_neighbours_lies_outside():
+    """It is answered with the wider interval: an error of that kind was seen on held-out rows."""
+    domain = Domain.of(rows_of(*((d, m) for d in (128, 4096) for m in (16, 64, 128, 256))))
+    between, measured, divided = rows_of((1024, 80), (1024, 16), (1024, 192))
+    said = "tokens 80 is no multiple of 64, as the nearest measured ones are (64, 128)"
+    assert domain.why_outside(between) == said
+    assert not domain.is_far(between)
+    assert domain.why_outside(measured) is None
+    assert domain.why_outside(divided) is None
+
+
+def test_a_dimension_that_is_no_edge_of_a_product_may_be_any_number():
+    domain = Domain.of([work_of(point(n=n, d=128, m=64, precision="bf16"), "forward") for n in (2, 8)])
+    assert domain.why_outside(work_of(point(n=5, d=128, m=64, precision="bf16"), "forward")) is None
