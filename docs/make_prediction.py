@@ -222,13 +222,25 @@ def _beside(estimate: Estimate | None, value: float, unit: str) -> tuple[str, st
     return said, prefixed(value, unit) + outside
 
 
-def answers_of(predictor: Predictor, runs: Sequence[str]) -> str:
-    """A table of what models say of the rows of some runs of one type each, beside what was measured."""
+def answers_of(predictor: Predictor, runs: Sequence[str], where: str = "", without: Sequence[str] = ()) -> str:
+    """A table of what models say of the rows of some runs of one type each, beside what was measured.
+
+    Args:
+        predictor: the models.
+        runs: one or more lines each, one a precision.
+        where: only rows for which this expression of columns is true.
+        without: runs; rows at shapes that these have are left out.
+    """
+    others = [_shapes(measured_rows(load_frames([run])[0]).rows) for run in without]
     head = "| rows | board | time MAPE | bias | inside | energy MAPE | bias | inside |"
     lines = [head, "|---|" + "---|" * 7]
     for run in runs:
         frames, workloads = load_frames([run])
         rows = measured_rows(frames, workloads=workloads)
+        for other in others:
+            rows = rows.of(~_shapes(rows.rows).isin(other).to_numpy())
+        if where:
+            rows = rows.of(rows.rows.eval(where).to_numpy(bool))
         for precision in dict.fromkeys(rows.column("precision")):
             part = rows.of(rows.column("precision") == precision)
             answers = [predictor.predict(work, device_type=part.first("device_type")) for work in part.works]
@@ -237,6 +249,11 @@ def answers_of(predictor: Predictor, runs: Sequence[str]) -> str:
                 cells += _errors([getattr(answer, name) for answer in answers], values)
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _shapes(rows: Any) -> Any:
+    """The shapes of an MLP's rows, as texts."""
+    return rows[[field.name for field in mlp.MLP.fields]].astype(str).agg(" ".join, axis=1)
 
 
 def _errors(found: Sequence[Estimate], values: Any) -> list[str]:
@@ -439,10 +456,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     what.add_argument("--answers", metavar="MODELS", help="only print what these models say of the runs")
     what.add_argument("--check", action="store_true", help="only say what differs")
     parser.add_argument("--runs", nargs="+", default=RUNS, metavar="RUN", help="default: those of docs/results")
+    parser.add_argument("--where", default="", metavar="QUERY", help="with --answers: rows such as 'tokens %% 64 != 0'")
+    parser.add_argument("--without", nargs="+", default=(), metavar="RUN", help="with --answers: no shapes of these")
     parser.add_argument("--counted", nargs="*", default=COUNTED, metavar="RUN", help="runs with counters")
     options = parser.parse_args(argv)
     if options.answers:
-        print(answers_of(Predictor.load(options.answers), options.runs))
+        print(answers_of(Predictor.load(options.answers), options.runs, options.where, options.without))
         return 0
     if options.check:
         lines = check(options.runs)

@@ -102,7 +102,7 @@ LIMITS = [
     "SXM boards with a power limit of 700 W. A PCIe or NVL board of the same name is another device.",
     "Energy is that of the board by NVML's counter, without the host's processor and memory, fans and power supply.",
     "One board at a time: what communication between boards, and waiting for other boards, costs is not included.",
-    "Intervals are 95 % intervals of the window; boards of one type differ by 1.5 to 3 % more (docs/method.md).",
+    "Intervals are 95 % intervals of the window; boards of one type differ by 1.5 to 6 % more (docs/method.md).",
     "Weights and inputs are random numbers. Power depends on how many bits change: zeros, for example, take less.",
 ]
 
