@@ -219,7 +219,16 @@ def missing_of(
         found.append("hardware counters")
     if boards == 1:
         found.append("a second board: how far boards differ is not in it")
+    elif columns["time_s"] and not _shared(run):
+        found.append("rows of two boards that can be compared: each has other phases")
     return [*found, *ENTRIES[run.name].missing]
+
+
+def _shared(run: RunFolder) -> bool:
+    """Whether some phase of a point was measured on two boards."""
+    frame = run.load()
+    points = frame["trial_id"].map(point_of)
+    return bool((frame.groupby([points, "phase"])["device_uuid"].nunique() > 1).any())
 
 
 def source_of(source: RunFolder) -> dict[str, Any]:
