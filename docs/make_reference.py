@@ -220,7 +220,7 @@ def missing_of(
     if boards == 1:
         found.append("a second board: how far boards differ is not in it")
     elif columns["time_s"] and not _shared(run):
-        found.append("rows of two boards that can be compared: each has other phases")
+        found.append("how far boards differ: each has points or phases of its own")
     return [*found, *ENTRIES[run.name].missing]
 
 
