@@ -29,8 +29,8 @@ H200 learn from each other. {outside} of {rows} predictions lie outside the rang
 
 The form of models 3 and 4 for MLPs was chosen by looking at errors on the sets of earlier runs, and so were the
 starting values of the constants. The 64 shapes that fill the space on H200s were measured after that, and at first
-nothing was chosen by their errors. Today's forms were chosen by errors on the sets of H200s in tf32, fp16 and fp32 and on
-those of language models ([tried](#what-was-tried)). No form was chosen by the sets in bf16 of MLPs or by the 256
+nothing was chosen by their errors. Today's forms were chosen by errors on the sets of H200s in tf32, fp16 and fp32 and
+on those of language models ([tried](#what-was-tried)). No form was chosen by the sets in bf16 of MLPs or by the 256
 shapes that are in no fit. The operations of language models (products with their shapes, kernels of norms, rotary
 embeddings and gates) were stated after a first fit that knew only sums for each phase. Two of them were stated after a
 look at which rows the second fit missed: blocks of 64 queries in attention, and the joining of partly rotated heads. A
@@ -293,7 +293,8 @@ code, which is not kept) it gives 7.4, 7.5 % (fp32) and 7.5, 8.6 % (tf32), where
 use them; `--counted` names other runs.
 
 **Kernels of the 64 shapes in fp16**, which the fit took from bf16 before. With its own, and two boards, held-out rows
-in fp16 went from 2.7, 5.1 to 2.7, 4.7 % (n, d and m with unknown kernels: 3.8, 6.0 and 3.8, 6.1 %), so the fit has them.
+in fp16 went from 2.7, 5.1 to 2.7, 4.7 % (n, d and m with unknown kernels: 3.8, 6.0 and 3.8, 6.1 %), so the fit has
+them.
 
 What got worse: whole boards of H100s in bf16 (2.1, 2.4 to 2.7, 3.0 %), lengths of captured language models in time (6.3
 to 7.5 %), and one answer for the model that is in no fit: the range of a training step in fp8 became narrower, and no

@@ -8,15 +8,17 @@ not divide fills its last tile in part. Neither can be told from sizes that are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from flopray.predict.work import Work
-from flopray.workloads.operations import Product
+from flopray.workloads.operations import GRADIENT, Product
 
 #: Bytes that kernels for tensor cores read at a time.
 _READ_BYTES = 16
 #: Edge of a tile; larger tiles are multiples of it.
 _TILE = 64
+#: The edge of products whose tokens are rows in memory.
+TOKENS = "tokens"
 
 
 def divisor(size: float, largest: int) -> int:
@@ -35,26 +37,43 @@ def divisor(size: float, largest: int) -> int:
 
 
 def alignment_of(works: Sequence[Work]) -> dict[str, int]:
-    """By how many elements each edge of each product can be divided at least: by the edge's name, up to 16 bytes."""
+    """By how many elements each edge of each product can be divided at least, by the edge's name.
+
+    Up to what a kernel reads; where tokens are rows in memory, their number up to a tile, as `TOKENS`.
+    """
     found: dict[str, int] = {}
     for work in works:
-        for edge, size in _edges(work):
-            found[edge] = min(found.get(edge, _READ_BYTES), divisor(size, _read_elements(work)))
+        for edge, size, most in _edges(work):
+            found[edge] = min(found.get(edge, most), divisor(size, most))
     return found
 
 
-def unaligned(work: Work, alignment: dict[str, int]) -> str | None:
-    """Which edge of its products can be divided by less than all measured ones; None where none is."""
-    for edge, size in _edges(work):
+def unaligned(work: Work, alignment: Mapping[str, int]) -> str | None:
+    """Which edge makes a library run other kernels than all measured ones did; None where none does."""
+    found = _less_divided(work, {edge: least for edge, least in alignment.items() if edge != TOKENS})
+    return (
+        found
+        and f"its products have an edge of {found[0]:,}, which is no multiple of {found[1]}, as all measured ones are"
+    )
+
+
+def untiled(work: Work, alignment: Mapping[str, int]) -> str | None:
+    """Which number of tokens tiles divide less well than all measured ones; None where none is."""
+    found = _less_divided(work, {edge: least for edge, least in alignment.items() if edge == TOKENS})
+    return found and f"its products are of {found[0]:,} tokens, no multiple of {found[1]}, as all measured ones are"
+
+
+def _less_divided(work: Work, alignment: Mapping[str, int]) -> tuple[int, int] | None:
+    for edge, size, most in _edges(work):
         least = alignment.get(edge)
-        if least is not None and divisor(size, _read_elements(work)) < least:
-            return f"its products have an edge of {size:,}, which is no multiple of {least}, as all measured ones are"
+        if least is not None and divisor(size, most) < least:
+            return size, least
     return None
 
 
 def edge_dimensions(works: Sequence[Work], names: Iterable[str]) -> list[str]:
     """The dimensions that are edges of products in each work that has products; in the order of their names."""
-    sizes = [(work.shape, {size for _, size in _edges(work)}) for work in works]
+    sizes = [(work.shape, {size for _, size, _ in _edges(work)}) for work in works]
     there = [(shape, edges) for shape, edges in sizes if edges]
     return [name for name in names if there and all(shape.get(name) in edges for shape, edges in there)]
 
@@ -82,11 +101,12 @@ def between_tiles(size: float, measured: Iterable[float]) -> tuple[int, float, f
     return (both, below, above) if divisor(size, _TILE) < both else None
 
 
-def _edges(work: Work) -> Iterator[tuple[str, int]]:
+def _edges(work: Work) -> Iterator[tuple[str, int, int]]:
+    """The edges of products: name, size, and the largest divisor that matters."""
+    read = max(1, _READ_BYTES // work.element_bytes)
     for one in work.operations:
         if isinstance(one, Product):
-            yield from (("rows", one.rows), ("columns", one.columns), ("inner", one.inner))
-
-
-def _read_elements(work: Work) -> int:
-    return max(1, _READ_BYTES // work.element_bytes)
+            edges = {"rows": one.rows, "columns": one.columns, "inner": one.inner}
+            if one.token_rows:
+                yield TOKENS, edges.pop("inner" if one.layout == GRADIENT else "columns"), _TILE
+            yield from ((name, size, read) for name, size in edges.items())

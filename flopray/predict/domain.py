@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from scipy.optimize import linprog
 
-from flopray.predict.alignment import alignment_of, between_tiles, edge_dimensions, unaligned
+from flopray.predict.alignment import alignment_of, between_tiles, edge_dimensions, unaligned, untiled
 from flopray.predict.work import Work
 from flopray.units import prefixed
 
@@ -31,7 +31,7 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
         names: of the sizes, F of them.
         low, high: of each.
         points: logarithms of the dimensions of each shape that was measured, shape (R, D); D is the first of F.
-        alignment: by how many elements each edge of the products can be divided at least.
+        alignment: by how many elements each edge of the products can be divided at least, see `alignment_of`.
         edges: dimensions that are edges of products.
     """
 
@@ -91,7 +91,7 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
                 return f"{name} {_number(size)} is outside the measured range {_number(low)} to {_number(high)}"
         if not _inside_hull(np.array(self.points), np.log(sizes[: len(shapes)])):
             return f"this combination of {', '.join(shapes)} does not lie between measured ones"
-        return unaligned(work, self.alignment) or self._between_tiles(work)
+        return unaligned(work, self.alignment) or untiled(work, self.alignment) or self._between_tiles(work)
 
     def _between_tiles(self, work: Work) -> str | None:
         for name in self.edges:

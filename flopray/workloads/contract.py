@@ -231,7 +231,7 @@ def _operations(workload: object, given: Any, _: object) -> Any:
     if not isinstance(given, Sequence) or not all(isinstance(one, Product | Pass | Update | Bulk) for one in given):
         raise _Wrong(f"it must return operations of flopray.workloads.operations, or None, got {_kind(given)}")
     for one in given:
-        sizes = {name: value for name, value in vars(one).items() if name not in ("layout", "attention")}
+        sizes = {name: value for name, value in vars(one).items() if name not in ("layout", "attention", "token_rows")}
         for name, value in sizes.items():
             if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 0:
                 raise _Wrong(f"{name} of {_an(type(one).__name__)} must be a whole number from 0, got {value!r:.60}")

@@ -173,10 +173,11 @@ class MLP(Workload):
             phase: one of `flopray.records.PHASES`.
         """
         n, d, m = point.shape().values()
-        products, gradients = [Product(PLAIN, d, m, d, n)], [Product(GRADIENT, d, d, m, n)]
+        linear = point.precision in FP8_SCALING
+        products, gradients = [Product(PLAIN, d, m, d, n, linear)], [Product(GRADIENT, d, d, m, n, linear)]
         if n > 1:  # the input needs no gradient
-            gradients.append(Product(TRANSPOSED, d, m, d, n - 1))
-        cast = with_casts if point.precision in FP8_SCALING else tuple
+            gradients.append(Product(TRANSPOSED, d, m, d, n - 1, linear))
+        cast = with_casts if linear else tuple
         forward: tuple[Operation, ...] = (*cast(products), Pass(2 * d * m, n))
         backward: tuple[Operation, ...] = (Pass(3 * d * m, n), *cast(gradients))
         update = (Update(7 * self.parameters(point), n),)

@@ -23,6 +23,9 @@ class Product:
         layout: one of `LAYOUTS`.
         rows, columns, inner: of the matrices.
         count: how many, one after the other.
+        token_rows: each token is a row in memory, as `torch.nn.Linear` has it, and not a column. Tokens are the
+            columns, or what a gradient is summed over; as rows, they may be as many as they like: a kernel reads along
+            rows.
     """
 
     layout: str
@@ -30,6 +33,7 @@ class Product:
     columns: int
     inner: int
     count: int = 1
+    token_rows: bool = False
 
     @property
     def flops(self) -> int:
