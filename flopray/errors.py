@@ -236,9 +236,27 @@ class StorageError(FloprayError):
 
 
 class SweepStopped(SettingMessage):
-    """Every device only fails: the sweep stopped itself, and can be resumed."""
+    """Every device only fails: the sweep stopped itself, and can be resumed.
+
+    Args:
+        why: what failed, in a line.
+        resume: the command that resumes the run.
+
+    Example:
+        >>> print(SweepStopped("no memory", "resume r").told({"retry_failed": "--retry-failed"}))
+        the sweep was stopped: no memory; mend that, then resume r --retry-failed (stop_after=0 goes on all the same)
+    """
 
     exit_code = EXIT_STOPPED
+
+    def __init__(self, why: str, resume: str) -> None:
+        # neither names settings, whatever brackets are in it
+        self._before = f"the sweep was stopped: {why}; mend that, then {resume} "
+        super().__init__("<retry_failed> (<stop_after=0> goes on all the same)")
+
+    def told(self, names: Mapping[str, str]) -> str:
+        """The message with other names of settings."""
+        return self._before + super().told(names)
 
 
 class MeasurementError(FloprayError):

@@ -200,10 +200,7 @@ class JournalWriterThread:
             self._progress.said(line)
         self._progress.update(events.points, events.working_on)
         if events.stop:
-            raise SweepStopped(
-                f"the sweep was stopped: {events.stop}; mend that, then {self._resume} <retry_failed> "
-                "(or with <stop_after=0>, to go on all the same)"
-            )
+            raise SweepStopped(events.stop, self._resume)
 
     def _append_alone(self, records: list[PhaseRecord]) -> list[PhaseRecord]:
         """Journal one point; one that the journal refuses becomes rows that say why."""
