@@ -30,6 +30,7 @@ from flopray.cli.fit import draw, load_frames
 from flopray.description import Description
 from flopray.point import Point
 from flopray.predict.carried import TYPE
+from flopray.predict.fitting import MODELS
 from flopray.predict.held_out import BOARD, MODEL, HeldOut, held_out_sets
 from flopray.predict.kernel_choice import distinct
 from flopray.predict.measured import Measured, measured_rows, plain_rows
@@ -223,7 +224,9 @@ def _beside(estimate: Estimate | None, value: float, unit: str) -> tuple[str, st
     return said, prefixed(value, unit) + outside
 
 
-def answers_of(predictor: Predictor, runs: Sequence[str], where: str = "", without: Sequence[str] = ()) -> str:
+def answers_of(
+    predictor: Predictor, runs: Sequence[str], where: str = "", without: Sequence[str] = (), model: str = MODELS[-1]
+) -> str:
     """A table of what models say of the rows of some runs of one type each, beside what was measured.
 
     Args:
@@ -231,6 +234,7 @@ def answers_of(predictor: Predictor, runs: Sequence[str], where: str = "", witho
         runs: one or more lines each, one a precision.
         where: only rows for which this expression of columns is true.
         without: runs; rows at shapes that these have are left out.
+        model: one of `MODELS`.
     """
     others = [_shapes(measured_rows(load_frames([run])[0]).rows) for run in without]
     head = "| rows | board | time MAPE | bias | inside | energy MAPE | bias | inside |"
@@ -244,7 +248,8 @@ def answers_of(predictor: Predictor, runs: Sequence[str], where: str = "", witho
             rows = rows.of(rows.rows.eval(where).to_numpy(bool))
         for precision in dict.fromkeys(rows.column("precision")):
             part = rows.of(rows.column("precision") == precision)
-            answers = [predictor.predict(work, device_type=part.first("device_type")) for work in part.works]
+            asked = {"device_type": part.first("device_type"), "model": model}
+            answers = [predictor.predict(work, **asked) for work in part.works]
             cells = [f"{len(answers)} in {precision}", f"`{part.column('device_uuid')[0][:8]}`"]
             for name, values in (("time_s", part.times_s), ("energy_j", part.energies_j)):
                 cells += _errors([getattr(answer, name) for answer in answers], values)
@@ -459,10 +464,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", nargs="+", default=RUNS, metavar="RUN", help="default: those of docs/results")
     parser.add_argument("--where", default="", metavar="QUERY", help="with --answers: rows such as 'tokens %% 64 != 0'")
     parser.add_argument("--without", nargs="+", default=(), metavar="RUN", help="with --answers: no shapes of these")
+    parser.add_argument("--model", default=MODELS[-1], choices=MODELS, help="with --answers: default %(default)s")
     parser.add_argument("--counted", nargs="*", default=COUNTED, metavar="RUN", help="runs with counters")
     options = parser.parse_args(argv)
     if options.answers:
-        print(answers_of(Predictor.load(options.answers), options.runs, options.where, options.without))
+        print(answers_of(Predictor.load(options.answers), options.runs, options.where, options.without, options.model))
         return 0
     if options.check:
         lines = check(options.runs)

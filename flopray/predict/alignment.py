@@ -2,8 +2,9 @@
 
 Kernels for tensor cores read 16 bytes at a time, and where a row of a matrix does not begin at a multiple of them, a
 library runs others, which may take a multiple of the time
-(https://docs.nvidia.com/deeplearning/performance/dl-performance-matrix-multiplication/index.html). A size that tiles do
-not divide fills its last tile in part. Neither can be told from sizes that are multiples of both.
+(https://docs.nvidia.com/deeplearning/performance/dl-performance-matrix-multiplication/index.html). Rows of another size
+than multiples of 64 begin inside a line of memory, and fill a tile in part; in bf16 they take 2 to 6 % more time
+(docs/results/prediction.md). Neither can be told from sizes that are multiples of both.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from flopray.workloads.operations import GRADIENT, Product
 
 #: Bytes that kernels for tensor cores read at a time.
 _READ_BYTES = 16
-#: Edge of a tile; larger tiles are multiples of it.
-_TILE = 64
+#: Elements of a line of memory in bf16 (128 bytes), and of a small tile's edge: from here on nothing changes.
+_EVEN = 64
 #: The edge of products whose tokens are rows in memory.
 TOKENS = "tokens"
 
@@ -39,7 +40,7 @@ def divisor(size: float, largest: int) -> int:
 def alignment_of(works: Sequence[Work]) -> dict[str, int]:
     """By how many elements each edge of each product can be divided at least, by the edge's name.
 
-    Up to what a kernel reads; where tokens are rows in memory, their number up to a tile, as `TOKENS`.
+    Up to what a kernel reads; where tokens are rows in memory, their number up to 64, as `TOKENS`.
     """
     found: dict[str, int] = {}
     for work in works:
@@ -50,17 +51,18 @@ def alignment_of(works: Sequence[Work]) -> dict[str, int]:
 
 def unaligned(work: Work, alignment: Mapping[str, int]) -> str | None:
     """Which edge makes a library run other kernels than all measured ones did; None where none does."""
-    found = _less_divided(work, {edge: least for edge, least in alignment.items() if edge != TOKENS})
-    return (
-        found
-        and f"its products have an edge of {found[0]:,}, which is no multiple of {found[1]}, as all measured ones are"
-    )
+    if found := _less_divided(work, {edge: least for edge, least in alignment.items() if edge != TOKENS}):
+        return (
+            f"its products have an edge of {found[0]:,}, which is no multiple of {found[1]}, as all measured ones are"
+        )
+    return None
 
 
-def untiled(work: Work, alignment: Mapping[str, int]) -> str | None:
-    """Which number of tokens tiles divide less well than all measured ones; None where none is."""
-    found = _less_divided(work, {edge: least for edge, least in alignment.items() if edge == TOKENS})
-    return found and f"its products are of {found[0]:,} tokens, no multiple of {found[1]}, as all measured ones are"
+def uneven(work: Work, alignment: Mapping[str, int]) -> str | None:
+    """Which number of tokens can be divided by less than all measured ones; None where none is."""
+    if found := _less_divided(work, {edge: least for edge, least in alignment.items() if edge == TOKENS}):
+        return f"its products are of {found[0]:,} tokens, no multiple of {found[1]}, as all measured ones are"
+    return None
 
 
 def _less_divided(work: Work, alignment: Mapping[str, int]) -> tuple[int, int] | None:
@@ -78,8 +80,8 @@ def edge_dimensions(works: Sequence[Work], names: Iterable[str]) -> list[str]:
     return [name for name in names if there and all(shape.get(name) in edges for shape, edges in there)]
 
 
-def between_tiles(size: float, measured: Iterable[float]) -> tuple[int, float, float] | None:
-    """Whether tiles divide a size less well than the measured sizes on both sides of it.
+def between_multiples(size: float, measured: Iterable[float]) -> tuple[int, float, float] | None:
+    """Whether a size can be divided by less than the measured sizes on both sides of it.
 
     Args:
         size: of a dimension.
@@ -90,15 +92,17 @@ def between_tiles(size: float, measured: Iterable[float]) -> tuple[int, float, f
             side, or can be divided by that, too.
 
     Example:
-        >>> between_tiles(80, [16, 64, 128]), between_tiles(192, [16, 64, 128, 256]), between_tiles(16, [16, 64])
-        ((64, 64, 128), None, None)
+        >>> between_multiples(80, [16, 64, 128])
+        (64, 64, 128)
+        >>> between_multiples(192, [16, 64, 128, 256]), between_multiples(16, [16, 64])
+        (None, None)
     """
     below = max((one for one in measured if one <= size), default=None)
     above = min((one for one in measured if one >= size), default=None)
     if below is None or above is None or size in (below, above):
         return None
-    both = min(divisor(below, _TILE), divisor(above, _TILE))
-    return (both, below, above) if divisor(size, _TILE) < both else None
+    both = min(divisor(below, _EVEN), divisor(above, _EVEN))
+    return (both, below, above) if divisor(size, _EVEN) < both else None
 
 
 def _edges(work: Work) -> Iterator[tuple[str, int, int]]:
@@ -108,5 +112,5 @@ def _edges(work: Work) -> Iterator[tuple[str, int, int]]:
         if isinstance(one, Product):
             edges = {"rows": one.rows, "columns": one.columns, "inner": one.inner}
             if one.token_rows:
-                yield TOKENS, edges.pop("inner" if one.layout == GRADIENT else "columns"), _TILE
+                yield TOKENS, edges.pop("inner" if one.layout == GRADIENT else "columns"), _EVEN
             yield from ((name, size, read) for name, size in edges.items())

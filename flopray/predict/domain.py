@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from scipy.optimize import linprog
 
-from flopray.predict.alignment import alignment_of, between_tiles, edge_dimensions, unaligned, untiled
+from flopray.predict.alignment import alignment_of, between_multiples, edge_dimensions, unaligned, uneven
 from flopray.predict.work import Work
 from flopray.units import prefixed
 
@@ -91,13 +91,13 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
                 return f"{name} {_number(size)} is outside the measured range {_number(low)} to {_number(high)}"
         if not _inside_hull(np.array(self.points), np.log(sizes[: len(shapes)])):
             return f"this combination of {', '.join(shapes)} does not lie between measured ones"
-        return unaligned(work, self.alignment) or untiled(work, self.alignment) or self._between_tiles(work)
+        return unaligned(work, self.alignment) or uneven(work, self.alignment) or self._between_multiples(work)
 
-    def _between_tiles(self, work: Work) -> str | None:
+    def _between_multiples(self, work: Work) -> str | None:
         for name in self.edges:
             place = self.names.index(name)
             measured = {round(float(np.exp(point[place]))) for point in self.points}
-            if found := between_tiles(work.shape[name], measured):
+            if found := between_multiples(work.shape[name], measured):
                 both, *near = found
                 size, below, above = map(_number, (work.shape[name], *near))
                 return f"{name} {size} is no multiple of {both}, as the nearest measured ones are ({below}, {above})"

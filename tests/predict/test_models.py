@@ -310,7 +310,7 @@ def test_what_was_measured_so_is_known_so():
     assert not domain.is_far(alike)
 
 
-def test_a_size_that_tiles_divide_less_well_than_its_neighbours_lies_outside():
+def test_a_size_that_can_be_divided_by_less_than_its_neighbours_lies_outside():
     """It is answered with the wider interval: an error of that kind was seen on held-out rows."""
     domain = Domain.of(rows_of(*((d, m) for d in (128, 4096) for m in (16, 64, 128, 256))))
     between, measured, divided = rows_of((1024, 80), (1024, 16), (1024, 192))
@@ -331,7 +331,7 @@ def test_a_dimension_that_is_no_edge_of_a_product_may_be_any_number():
     [(2331, "its products are of 2,331 tokens, no multiple of 64, as all measured ones are"), (2304, None)],
 )
 @pytest.mark.parametrize("layout", [PLAIN, TRANSPOSED, GRADIENT])
-def test_tokens_that_are_rows_in_memory_may_fill_tiles_in_part(layout, tokens, said):
+def test_tokens_that_are_rows_in_memory_may_be_any_number(layout, tokens, said):
     """Such a number is no other kernel, only another tile: an answer has the wider interval."""
 
     def of(count: int) -> Work:
