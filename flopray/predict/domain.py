@@ -68,15 +68,15 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
         return [tuple(zip(names, np.exp(point).round().astype(int).tolist(), strict=True)) for point in self.points]
 
     def is_far(self, work: Work) -> bool:
-        """Whether a work is unlike all that was held out: no error is known there.
-
-        A size lies beyond what was measured by more than a held-out edge does, a factor of 2, or products run other
-            kernels.
-        """
+        """Whether a size of a work lies beyond what was measured by more than a held-out edge does: a factor of 2."""
         for name, low, high in zip(self.names[:-2], self.low, self.high, strict=False):
             size = work.shape.get(name, 0.0)
             if not low / _EDGE <= size <= high * _EDGE:
                 return True
+        return False
+
+    def runs_other_kernels(self, work: Work) -> bool:
+        """Whether a GPU runs products of a work by kernels of another kind than all measured ones."""
         return unaligned(work, self.alignment) is not None
 
     def why_outside(self, work: Work) -> str | None:

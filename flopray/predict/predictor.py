@@ -155,13 +155,12 @@ class Predictor:
         outside = other or self._why_outside(group, asked)
         if not math.isfinite(time):
             raise InputError(f"{model}: {asked.phase} was not measured on {group.where.device_type}")
-        far = other is not None or asked.phase not in group.fit.domains or group.fit.domains[asked.phase].is_far(asked)
-
+        far = other is not None or self._is_far(group, asked)
         counted = group.fit.knows_kernels(asked)
 
         def estimate(target: str, value: float) -> Estimate:
             interval = group.intervals.get(target, {}).get(model)
-            # the error of answers that far out was not measured
+            # the error of such answers was not measured
             half = None if far or interval is None else interval.half(outside=outside is not None, counted=counted)
             return _estimate(value, half)
 
@@ -200,6 +199,12 @@ class Predictor:
         if best.where.execution != asked.execution:
             return best, f"{asked.execution} was not measured: answered by the fit of {best.where.execution}"
         return best, None
+
+    def _is_far(self, group: Group, asked: Work) -> bool:
+        domain = group.fit.domains.get(asked.phase)
+        if domain is None or domain.is_far(asked):
+            return True
+        return group.where.device_type != "CPU" and domain.runs_other_kernels(asked)
 
     def _why_outside(self, group: Group, asked: Work) -> str | None:
         domain = group.fit.domains.get(asked.phase)

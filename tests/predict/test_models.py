@@ -290,24 +290,23 @@ def rows_of(*shapes: tuple[int, int]) -> list[Work]:
     return [work_of(point(n=2, d=d, m=m, precision="bf16"), "forward") for d, m in shapes]
 
 
-def test_a_size_that_can_be_divided_by_less_than_all_measured_ones_has_no_interval():
-    """Libraries run other kernels for it."""
+def test_a_size_that_can_be_divided_by_less_than_all_measured_ones_runs_other_kernels():
     domain = Domain.of(rows_of((128, 16), (128, 1024), (4096, 16), (4096, 1024)))
     (odd, four, eight, plain) = rows_of((1001, 64), (1000, 100), (1000, 104), (1024, 64))
     assert domain.why_outside(odd) == (
         "its products have an edge of 1,001, which is no multiple of 8, as all measured ones are"
     )
-    assert domain.is_far(odd)
+    assert domain.runs_other_kernels(odd)
     assert "an edge of 100, which is no multiple of 8" in domain.why_outside(four)
-    assert domain.is_far(four)
-    assert not domain.is_far(eight)
+    assert domain.runs_other_kernels(four)
+    assert not domain.runs_other_kernels(eight)
     assert domain.why_outside(plain) is None
 
 
 def test_what_was_measured_so_is_known_so():
     domain = Domain.of(rows_of((100, 10), (100, 1000), (1500, 10), (1500, 1000)))
     (alike,) = rows_of((1300, 30))
-    assert not domain.is_far(alike)
+    assert not domain.runs_other_kernels(alike)
 
 
 def test_a_size_that_can_be_divided_by_less_than_its_neighbours_lies_outside():
@@ -316,7 +315,7 @@ def test_a_size_that_can_be_divided_by_less_than_its_neighbours_lies_outside():
     between, measured, divided = rows_of((1024, 80), (1024, 16), (1024, 192))
     said = "tokens 80 is no multiple of 64, as the nearest measured ones are (64, 128)"
     assert domain.why_outside(between) == said
-    assert not domain.is_far(between)
+    assert not domain.runs_other_kernels(between)
     assert domain.why_outside(measured) is None
     assert domain.why_outside(divided) is None
 
@@ -342,4 +341,4 @@ def test_tokens_that_are_rows_in_memory_may_be_any_number(layout, tokens, said):
 
     domain = Domain.of([of(256), of(8192)])
     assert domain.why_outside(of(tokens)) == said
-    assert not domain.is_far(of(tokens))
+    assert not domain.runs_other_kernels(of(tokens))

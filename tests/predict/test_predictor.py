@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import msgspec
 import pandas as pd
@@ -51,6 +52,25 @@ def test_beyond_what_was_measured_an_answer_says_so_and_far_beyond_it_has_no_int
     assert far.time_s.low is None
     assert beyond.time_s.low is not None
     assert beyond.time_s.high / beyond.time_s.value >= inside.time_s.high / inside.time_s.value
+
+
+def test_what_a_gpu_runs_by_other_kernels_has_no_interval_and_on_a_cpu_there_are_none(predictor):
+    (group,) = predictor.groups
+    processor = replace(group, where=msgspec.structs.replace(group.where, device_type="CPU"))
+    gpu, cpu = predictor, Predictor([processor], reference_c=predictor.reference_c)
+    said = "its products have an edge of 1,001, which is no multiple of 8, as all measured ones are"
+    for made, device_type, known in ((gpu, "H100", False), (cpu, "CPU", True)):
+        odd, even = (made.predict(point(d=d, device_type=device_type), "forward") for d in (1001, 512))
+        assert (odd.outside, even.outside) == (said, None)
+        assert (odd.time_s.low is not None, odd.energy_j.low is not None) == (known, known)
+        assert even.time_s.low is not None
+
+
+@pytest.mark.parametrize(("m", "outside"), [(80, True), (64, False), (192, False)])
+def test_a_size_between_even_ones_has_the_wider_interval(predictor, m, outside):
+    answer, even = (predictor.predict(point(m=tokens), "forward") for tokens in (m, 64))
+    assert (answer.outside is not None) == outside
+    assert answer.time_s.high / answer.time_s.value >= even.time_s.high / even.time_s.value
 
 
 def test_another_execution_phase_or_workload_is_said_and_has_no_interval(predictor):
