@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,6 +17,9 @@ from flopray.errors import ClusterError, spaced
 
 #: Seconds between two looks at a cluster while waiting for a type of device.
 _LOOK_EVERY_S = 1.0
+#: Accelerators that Ray counts and flopray does not measure
+#: (https://docs.ray.io/en/latest/ray-core/scheduling/accelerators.html).
+_NOT_MEASURED = ("TPU", "neuron_cores", "HPU", "NPU", "RBLN", "TTNPU", "MBLT", "FURIOSA")
 _NAME_THEM = """name them where the node is started: ray start --resources='{"accelerator_type:H100": 1}'"""
 
 
@@ -32,6 +36,7 @@ class Cluster:
         untyped: GPUs of nodes whose type Ray does not know.
         gpus_reason: why this machine shows no GPU although it has an NVIDIA driver.
         alike: types that nodes have together, so that their GPUs count for each of them.
+        unmeasured: accelerators that no trial can own or measure, such as `4 TPU` and `0.5 GPU in parts`.
     """
 
     slots: dict[str, int]
@@ -42,6 +47,7 @@ class Cluster:
     untyped: int = 0
     gpus_reason: str | None = None
     alike: tuple[str, ...] = ()
+    unmeasured: tuple[str, ...] = ()
 
     def with_gpu_type(self, name: str | None) -> Cluster:
         """The cluster whose GPUs without a type are of this one.
@@ -81,11 +87,14 @@ def inspect_cluster(*, dashboard_url: str | None, local: bool) -> Cluster:
     most_cores: dict[str, int] = {"CPU": 1}
     fewest: int | None = None
     untyped, alike = 0, set[str]()
+    others: Counter[str] = Counter()
     for node in ray.nodes():
         if not node["Alive"]:
             continue
         resources = node["Resources"]
         cores, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+        others.update({name: resources[name] for name in _NOT_MEASURED if resources.get(name)})
+        others.update({"GPU in parts": resources.get("GPU", 0) % 1})
         named = [name.removeprefix("accelerator_type:") for name in resources if name.startswith("accelerator_type:")]
         types = [name for name in named if name]
         alike |= set(types) if gpus and len(types) > 1 else set()
@@ -97,7 +106,8 @@ def inspect_cluster(*, dashboard_url: str | None, local: bool) -> Cluster:
         fewest = min(fewest or cores, cores) if cores else fewest
     reason = why_nvml_fails() if local and not slots and not untyped else None
     slots = dict(sorted(slots.items()))
-    return Cluster(slots, fewest or 1, most_cores, dashboard_url, local, untyped, reason, tuple(sorted(alike)))
+    left = tuple(f"{count:g} {name}" for name, count in sorted(others.items()) if count)
+    return Cluster(slots, fewest or 1, most_cores, dashboard_url, local, untyped, reason, tuple(sorted(alike)), left)
 
 
 def wait_for(
@@ -159,8 +169,9 @@ def choose_devices(
         planned: types among those of the cluster that a plan has added; None where it is no plan.
 
     Raises:
-        ClusterError: a type that no node has (its trial would never start), or GPUs without a type that Ray knows,
-            which would be ignored silently, or with several, which would be measured several times.
+        ClusterError: a type that no node has (its trial would never start), or GPUs without a type that Ray knows and
+            other accelerators, which would be ignored silently, or GPUs with several types, which would be measured
+            several times.
     """
     available = {**cluster.slots, "CPU": 1}
     if wanted is None:
@@ -173,6 +184,12 @@ def choose_devices(
             raise ClusterError(
                 f"GPUs of a node have the types {', '.join(cluster.alike)}, and would be measured under each: choose "
                 f"one with <device_type> {cluster.alike[0]}"
+            )
+        if cluster.unmeasured and not cluster.slots:
+            there = ", ".join(cluster.unmeasured)
+            raise ClusterError(
+                f"the cluster has {there}, and flopray measures whole NVIDIA GPUs and processors: <device_type> CPU "
+                "measures the processor"
             )
         return dict(cluster.slots) or {"CPU": 1}
     for name in wanted:
@@ -217,9 +234,13 @@ def passed_over(cluster: Cluster, wanted: list[str] | None = None) -> str | None
         return None
     if cluster.gpus_reason:
         return f"no GPU is measured, although this machine has an NVIDIA driver: {cluster.gpus_reason}"
-    if not cluster.untyped or not cluster.slots:
+    if not cluster.slots:
         return None
-    return f"{_gpus(cluster.untyped)} of the cluster left out, since Ray does not know their type: {_NAME_THEM}"
+    if cluster.untyped:
+        return f"{_gpus(cluster.untyped)} of the cluster left out, since Ray does not know their type: {_NAME_THEM}"
+    if cluster.unmeasured:
+        return f"{', '.join(cluster.unmeasured)} of the cluster left out: flopray measures whole NVIDIA GPUs"
+    return None
 
 
 def _gpus(count: int) -> str:

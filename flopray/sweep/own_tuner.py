@@ -374,6 +374,9 @@ def _devices(cluster: Cluster, cores: int) -> dict[str, object]:
     if cluster.untyped and not cluster.slots:
         default = None
         _say('the cluster has GPUs whose type Ray does not know: say it with gpu_type="H100"')
+    elif cluster.unmeasured and not cluster.slots:
+        there = ", ".join(cluster.unmeasured)
+        _say(f"the cluster has {there}, which flopray does not measure: trials measure the processor")
     return {
         "device_types": types,
         "device_type": default,

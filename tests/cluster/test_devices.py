@@ -111,6 +111,28 @@ def test_a_type_without_a_name_is_none(monkeypatch):
     assert (cluster.slots, cluster.untyped) == ({}, 2)
 
 
+@pytest.mark.parametrize(
+    ("resources", "said"),
+    [
+        ({"TPU": 4.0}, "the cluster has 4 TPU, and flopray measures whole NVIDIA GPUs and processors"),
+        ({"GPU": 0.5, "accelerator_type:H100": 1.0}, "the cluster has 0.5 GPU in parts, and"),
+        ({"neuron_cores": 2.0, "HPU": 1.0}, "the cluster has 1 HPU, 2 neuron_cores, and"),
+    ],
+)
+def test_accelerators_that_no_trial_can_own_are_not_passed_over_for_the_cpu(monkeypatch, resources, said):
+    cluster = inspected(monkeypatch, **resources)
+    with pytest.raises(ClusterError, match=said):
+        choose_devices(cluster, None)
+    assert choose_devices(cluster, ["CPU"]) == {"CPU": 1}
+
+
+def test_part_of_a_gpu_beside_whole_ones_is_told(monkeypatch):
+    cluster = inspected(monkeypatch, GPU=1.5, **{"accelerator_type:H100": 1.0})
+    assert choose_devices(cluster, None) == {"H100": 1}
+    assert passed_over(cluster) == "0.5 GPU in parts of the cluster left out: flopray measures whole NVIDIA GPUs"
+    assert passed_over(inspected(monkeypatch, GPU=1.0, **{"accelerator_type:H100": 1.0})) is None
+
+
 def test_a_type_by_flag_is_for_gpus_without_one():
     assert MIXED.with_gpu_type(None) is MIXED
     with pytest.raises(ClusterError, match=r"gpu_type L4: the cluster has GPUs whose type Ray knows \(H100, A100\)"):
