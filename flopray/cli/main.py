@@ -19,7 +19,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from flopray import __version__
-from flopray.cli.endings import interrupt_on_signals, once_a_line
+from flopray.cli.endings import fault, interrupt_on_signals, once_a_line
 from flopray.cli.parser import OneLineParser
 from flopray.cli.streams import lasting_streams
 from flopray.cli.terminal import LineConsole
@@ -163,6 +163,10 @@ def _sweep_command(
     except KeyboardInterrupt:
         console.print("interrupted", highlight=False)
         return EXIT_INTERRUPTED
+    except Exception as error:
+        said = f"error: {fault(error)}; every finished point is in the run's journal, and `flopray resume RUN` goes on"
+        console.print(said, highlight=False, markup=False, soft_wrap=True)
+        return FloprayError.exit_code
 
 
 def run_script(workload: Workload) -> None:

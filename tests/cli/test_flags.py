@@ -200,3 +200,17 @@ def test_no_help_repeats_a_number_that_is_the_default():
     """A default written into the help by hand would be wrong after a change of the field."""
     for known in SETTINGS.values():
         assert not re.search(r"default [0-9]+(\.[0-9]+)?(?! beside)", known.doc), known.name
+
+
+def test_a_fault_of_flopray_ends_a_sweep_in_a_line(capsys):
+    """It says where, and that nothing measured is lost; Python's traceback would say neither."""
+    from flopray.cli.main import sweep_command
+    from flopray.workloads.mlp import MLP
+
+    def broken(*_: object) -> Request:
+        raise KeyError("x")
+
+    assert sweep_command(MLP(), [], broken) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: this failed (KeyError: 'x'; test_flags.py, line ")
+    assert line.endswith("every finished point is in the run's journal, and `flopray resume RUN` goes on")
