@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from flopray.workloads.causal_lm import class_keys
 from flopray.workloads.llama_keys import words
 
 #: Sizes that the file must state for every class that has them.
@@ -37,8 +38,18 @@ FORMER: Mapping[str, tuple[str, ...]] = {
     "intermediate_size": ("block_ff_dim",),
     "head_dim": ("attention_head_dim",),
 }
+#: Sizes that some files state inside of a mapping, which the class reads.
+_INSIDE: Mapping[str, tuple[str, str]] = {
+    "linear_head_dim": ("linear_attn_config", "head_dim"),
+    "linear_num_heads": ("linear_attn_config", "num_heads"),
+    "linear_conv_kernel_dim": ("linear_attn_config", "short_conv_kernel_size"),
+}
 #: Names of sizes that some files have besides those that their class reads.
 _ALSO: Mapping[str, tuple[str, ...]] = {
+    "attention_head_dim": ("head_dim",),
+    "swa_head_dim": ("head_dim",),
+    "swa_v_head_dim": ("v_head_dim",),
+    "swa_num_attention_heads": ("num_attention_heads",),
     "d_inner": ("intermediate_size",),
     "d_model": ("hidden_size",),
     "ffn_hidden_size": ("intermediate_size",),
@@ -51,15 +62,41 @@ _ALSO: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def stated(content: Mapping[str, Any], config: Any, size: str) -> Any:
+    """The size that a file states under one of its names; None where it states none."""
+    if found := inside(size, content):
+        return found
+    others = [alias for alias, name in config.attribute_map.items() if name == size]
+    former = set(FORMER.get(size, ())).difference(class_keys.unread(content, config))
+    names = (size, config.attribute_map.get(size, size), *others, *former)
+    return next((content[name] for name in names if content.get(name) is not None), None)
+
+
+def of_experts(size: str) -> bool:
+    """Whether a size is of experts, which some models of a family do not have."""
+    return "expert" in size or size.startswith("moe_")
+
+
+def inside(size: str, content: Mapping[str, Any]) -> Any:
+    """The size where a file states it inside of a mapping; None elsewhere."""
+    whole, key = _INSIDE.get(size, ("", ""))
+    part = content.get(whole)
+    return part.get(key) if isinstance(part, Mapping) else None
+
+
 def says_the_same(key: str, value: Any, config: Any) -> bool:
     """Whether a size that the family does not read is what it is built with."""
-    heads, width = (getattr(config, name, None) for name in ("num_attention_heads", "hidden_size"))
+    heads, width = (class_keys.kept(config, name, None) for name in ("num_attention_heads", "hidden_size"))
     if key == "head_dim":
         return type(heads) is int and type(width) is int and value == width // heads
-    if key == "num_key_value_heads" and not getattr(config, "multi_query", False):
-        return value == heads
+    if key == "num_key_value_heads" and not class_keys.kept(config, "new_decoder_architecture", False):
+        return value == (1 if class_keys.kept(config, "multi_query", False) else heads)
+    if key == "swa_num_key_value_heads" and config.model_type == "mimo_v2_flash":  # whose windows have twice as many
+        return value == 2 * config.num_key_value_heads
+    if key == "intermediate_size" and type(width) is int and value == class_keys.kept(config, "expand", 0) * width:
+        return True  # the inner width of a state space
     names = _ALSO.get(key, ())
-    return any(type(built := getattr(config, name, None)) is int and built == value for name in names)
+    return any(type(built := class_keys.kept(config, name, None)) is int and built == value for name in names)
 
 
 def is_size(key: str, value: Any) -> bool:
