@@ -93,6 +93,20 @@ def test_layers_of_several_widths_by_hand():
             config("kimi_linear", **{**_KIMI, "linear_attn_config": None}),
             "lacks linear_head_dim, for which the class of transformers would take 128",
         ),
+        (
+            config("kimi_linear", **{**_KIMI, "num_experts_per_token": None}),
+            "lacks num_experts_per_tok (num_experts_per_token), for which the class of transformers would take 8",
+        ),
+        # Sizes that are none, and are taken by classes that do not look at them.
+        (config("kimi_linear", **{**_KIMI, "first_k_dense_replace": 1.5}), "first_k_dense_replace is 1.5, and must be"),
+        (config("kimi_linear", **{**_KIMI, "num_experts_per_token": "4"}), "is '4', and must be a whole number"),
+        (config("kimi_linear", **_KIMI, moe_layer_freq=2), "a kimi_linear of transformers has no moe_layer_freq"),
+        (config("nemotron_h", **{**_NEMOTRON_H, "num_hidden_layers": 4.0}), "num_hidden_layers is 4.0, and must be a"),
+        (config("nemotron_h", **{**_NEMOTRON_H, "ssm_state_size": -1}), "ssm_state_size is -1, and must be at least 1"),
+        (config("falcon", num_kv_heads=-1), "num_kv_heads is -1, and must be at least 1"),
+        (config("gemma4_text", **_GEMMA4, global_head_dim=0), "global_head_dim is 0, and must be at least 1"),
+        (config("deepseek_v3", num_experts_per_tok=0), "num_experts_per_tok is 0, and n_routed_experts is 8"),
+        (config("deepseek_v3", moe_intermediate_size=0), "moe_intermediate_size is 0, and n_routed_experts is 8"),
         # A list of which the class makes another.
         (
             config("gemma4_text", **{**_GEMMA4, "layer_types": ["full_attention", "sliding_attention"]})
@@ -220,7 +234,9 @@ def test_a_hybrid_without_experts_needs_no_sizes_of_experts():
     products = 2 * _TOKENS * (attention + mamba + 2 * 2 * 64 * 96 + 64 * 128)
     scores = 2 * _TOKENS**2 * 4 * 2 * 128
     filters = 2 * (_TOKENS + 3) * (inner + states) * 4
-    assert products + scores + filters <= _counted(content) <= 1.1 * (products + scores + filters)  # and the states
+    counted = _counted(content)
+    assert counted is not None
+    assert products + scores + filters <= counted <= 1.1 * (products + scores + filters)  # and the states
 
 
 def test_linear_attention_whose_sizes_are_inside_of_a_mapping_is_counted_with_them():

@@ -247,11 +247,12 @@ def _missing(content: Mapping[str, Any], config: Any) -> str | None:
         said = size_names.stated(content, config, size) is not None or (
             name in content and size not in size_names.ALWAYS
         )
-        taken = own.get(name)
+        default = name if name in own else size  # some classes map a name of their own to another
+        taken = own.get(default)
         said = said or taken in [content[former] for former in size_names.FORMER.get(size, ()) if former in content]
         unused = size == "sliding_window" and class_keys.kept(config, "use_sliding_window", None) is False
         unused = unused or (size_names.of_experts(name) and layer_patterns.has_no_experts(config))
-        if said or unused or name not in own or class_keys.kept(config, name, None) is None:
+        if said or unused or default not in own or class_keys.kept(config, name, None) is None:
             continue
         if size in size_names.ALWAYS or (type(taken) is int and taken > 0):
             named = size if name == size else f"{size} ({name})"
@@ -298,7 +299,9 @@ def _ignored(content: Mapping[str, Any], config: Any) -> str | None:
         key
         for key in class_keys.unread(content, config)
         if not (key == "sliding_window" and content.get("use_sliding_window") is False)
-        and not (size_names.says_the_same(key, content[key], config) or layer_patterns.is_stated(key, config))
+        and not (
+            size_names.says_the_same(key, content[key], config) or layer_patterns.is_stated(key, content[key], config)
+        )
         and (size_names.is_size(key, content[key]) or not changes_nothing(key, content))
     ]
     if family is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from flopray.workloads.causal_lm import class_keys, size_names
 from flopray.workloads.llama_config import LARGEST
-from flopray.workloads.llama_keys import short_key, words
+from flopray.workloads.llama_keys import short, short_key, words
 
 _MOST_LAYERS = 2000
 #: What angles of a rotary embedding are made of.
@@ -37,7 +37,22 @@ def reason(content: Mapping[str, Any], config: Any) -> str | None:
     heads, kv = (size_names.stated(content, config, size) for size in ("num_attention_heads", "num_key_value_heads"))
     if type(heads) is int and type(kv) is int and heads % kv:
         return f"num_attention_heads is {heads}, which is not a multiple of num_key_value_heads, {kv}"
-    return _impossible_numbers(content) or _impossible_experts(content, config)
+    return _no_count(content, config) or _impossible_numbers(content) or _impossible_experts(content, config)
+
+
+def _no_count(content: Mapping[str, Any], config: Any) -> str | None:
+    """A size that is no whole number: some classes take it, and compare it with the places of layers."""
+    unread = set(class_keys.unread(content, config))
+    for key, value in content.items():
+        named = key in size_names.SIZES or size_names.ENDINGS.search(key)
+        if not named or key in unread or value in (None, "auto") or isinstance(value, (list, Mapping)):
+            continue
+        if type(value) is not int and not key.endswith("expand"):
+            return f"{key} is {short(value)}, and must be a whole number"
+        least = 0 if size_names.of_experts(key) or key in size_names.MAY_BE_ZERO else 1
+        if value < least:
+            return f"{key} is {short(value)}, and must be at least {least}"
+    return None
 
 
 def _impossible_numbers(content: Mapping[str, Any]) -> str | None:
@@ -66,7 +81,10 @@ def _impossible_experts(content: Mapping[str, Any], config: Any) -> str | None:
     )
     if not experts:
         return None
-    if chosen is not None and chosen > experts:
+    width = class_keys.kept(config, "moe_intermediate_size")
+    if type(width) is int and width < 1:
+        return f"moe_intermediate_size is {width}, and {name} is {experts}"
+    if chosen is not None and not 0 < chosen <= experts:
         return f"num_experts_per_tok is {chosen}, and {name} is {experts}"
     if groups and experts % groups:
         return f"{name} is {experts}, which is not a multiple of n_group, {groups}"

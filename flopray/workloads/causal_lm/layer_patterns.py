@@ -62,8 +62,11 @@ def _nowhere(value: Any, count: int, content: Mapping[str, Any]) -> list[int] | 
 
 
 def _zeros(value: Any, count: int, content: Mapping[str, Any]) -> list[int] | None:
-    del count, content
-    return [place for place, one in enumerate(value) if one == 0] if isinstance(value, list) else None
+    """Layers at whose place a list has a 0; those that it lacks are taken for such."""
+    del content
+    if not isinstance(value, list):
+        return None
+    return [place for place in range(count) if place >= len(value) or value[place] == 0]
 
 
 def _themselves(value: Any, count: int, content: Mapping[str, Any]) -> list[int] | None:
@@ -88,14 +91,17 @@ _PATTERNS: Mapping[str, _Stated] = {
 }
 
 
-def is_stated(key: str, config: Any) -> bool:
+def is_stated(key: str, value: Any, config: Any) -> bool:
     """Whether a key states a pattern that a list of the completed configuration has, too.
 
     Args:
         key: of the file.
+        value: of the key.
         config: as transformers completes it.
     """
-    return key in _PATTERNS and isinstance(class_keys.kept(config, _PATTERNS[key].layers, None), list)
+    if key not in _PATTERNS or (_PATTERNS[key].places is _zeros and not isinstance(value, list)):
+        return False
+    return isinstance(class_keys.kept(config, _PATTERNS[key].layers), list)
 
 
 def has_no_experts(config: Any) -> bool:
@@ -112,7 +118,7 @@ def contradiction(content: Mapping[str, Any], config: Any) -> str | None:
         config: the same as transformers completes it.
     """
     for key in filter(content.__contains__, _PATTERNS):
-        if not is_stated(key, config):
+        if not is_stated(key, content[key], config):
             continue
         name, kind, places = _PATTERNS[key]
         layers = class_keys.kept(config, name)

@@ -30,7 +30,7 @@ MAY_BE_ZERO = words(
 #: How names of sizes end in families without a closed form, which are measured as transformers builds them.
 ENDINGS = re.compile(
     r"(?:^|_)(?:ffn_dim|ffn_hidden_size|dff|dim_ff|d_inner|d_head|dim_head|head_dim|rank|state_size|d_state|d_conv|"
-    r"expand|heads|n_head|experts|per_tok|topk|moe_k|intermediate_size|lru_width|conv_kernel|conv_kernel_size)$"
+    r"expand|heads|n_head|experts|per_tok|per_token|topk|moe_k|intermediate_size|lru_width|conv_kernel|conv_kernel_size)$"
 )
 #: Names of sizes in files of first releases, which some classes still read.
 FORMER: Mapping[str, tuple[str, ...]] = {
