@@ -247,3 +247,21 @@ def test_linear_attention_whose_sizes_are_inside_of_a_mapping_is_counted_with_th
     flat |= {"linear_head_dim": 16, "linear_num_heads": 2, "linear_conv_kernel_dim": 4}
     flat |= {"layer_types": ["linear_attention", "full_attention"]}
     assert _counted(content) == _counted(flat) is not None
+
+
+def test_angles_that_ask_their_file_for_the_length_need_no_numbers():
+    """Phi-3.5-MoE: its rotary embedding looks up its kind in the configuration, at each call."""
+    rope = {"type": "longrope", "short_mscale": 1.2, "long_mscale": 1.2, "original_max_position_embeddings": 16}
+    rope |= {"short_factor": [1.0] * 8, "long_factor": [2.0] * 8}
+    content = config("phimoe", head_dim=None, num_local_experts=8, num_experts_per_tok=2, rope_scaling=rope)
+    attention = 2 * 64 * 64 + 2 * 64 * 32
+    products = 2 * (attention + 64 * 8 + 2 * 3 * 64 * 96) + 64 * 128
+    assert _counted(content) == 2 * _TOKENS * products + 2 * _TOKENS**2 * 2 * 2 * 64
+
+
+@pytest.mark.parametrize(("second", "said"), [(True, None), (False, "by mlp_layer_types they are 0")])
+def test_layers_with_experts_that_are_stated_twice_must_agree(second, said):
+    experts = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "num_shared_experts": 1}
+    content = config("exaone_moe", **experts, is_moe_layer=[False, second], sliding_window=8)
+    reason = configuration.why_not(content | {"first_k_dense_replace": 1, "n_group": 1, "topk_group": 1})
+    assert reason is None if said is None else said in str(reason)

@@ -85,6 +85,7 @@ _PATTERNS: Mapping[str, _Stated] = {
     "max_window_layers": _Stated("layer_types", _WINDOWED, _from),
     "use_sliding_window": _Stated("layer_types", _WINDOWED, _nowhere),
     "hybrid_layer_pattern": _Stated("layer_types", _WHOLE, _zeros),
+    "is_moe_layer": _Stated("mlp_layer_types", "dense", _zeros),
     "moe_layer_freq": _Stated("mlp_layer_types", "dense", _zeros),
     "no_rope_layer_interval": _Stated("no_rope_layers", 0, _each),
     "first_k_dense_replace": _Stated("mlp_layer_types", "dense", _first),
