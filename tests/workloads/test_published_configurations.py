@@ -100,6 +100,10 @@ def test_layers_of_several_widths_by_hand():
         # Sizes that are none, and are taken by classes that do not look at them.
         (config("kimi_linear", **{**_KIMI, "first_k_dense_replace": 1.5}), "first_k_dense_replace is 1.5, and must be"),
         (config("kimi_linear", **{**_KIMI, "num_experts_per_token": "4"}), "is '4', and must be a whole number"),
+        (
+            config("kimi_linear", **_KIMI, routed_expert_hidden_size=32),
+            "has no routed_expert_hidden_size, so it would be",
+        ),
         (config("kimi_linear", **_KIMI, moe_layer_freq=2), "a kimi_linear of transformers has no moe_layer_freq"),
         (config("nemotron_h", **{**_NEMOTRON_H, "num_hidden_layers": 4.0}), "num_hidden_layers is 4.0, and must be a"),
         (config("nemotron_h", **{**_NEMOTRON_H, "ssm_state_size": -1}), "ssm_state_size is -1, and must be at least 1"),

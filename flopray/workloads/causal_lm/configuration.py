@@ -36,7 +36,7 @@ _DECODERS = ("gpt_neox", "gpt_neox_japanese")
 #: Families whose first releases named code of their own, which transformers has since taken over as it was.
 _TAKEN_OVER = words(
     "deepseek_v2 deepseek_v3 falcon mpt phi phi3 phimoe stablelm ernie4_5 ernie4_5_moe glm4_moe dots1 jamba minimax_m2 "
-    "nemotron_h exaone internlm3 minicpm3 kimi_linear"
+    "nemotron_h exaone internlm3 minicpm3"
 )
 #: Keys under which files have the language model of a larger one.
 _OF_TEXT = ("text_config", "language_config", "llm_config")

@@ -30,7 +30,7 @@ MAY_BE_ZERO = words(
 #: How names of sizes end in families without a closed form, which are measured as transformers builds them.
 ENDINGS = re.compile(
     r"(?:^|_)(?:ffn_dim|ffn_hidden_size|dff|dim_ff|d_inner|d_head|dim_head|head_dim|rank|state_size|d_state|d_conv|"
-    r"expand|heads|n_head|experts|per_tok|per_token|topk|moe_k|intermediate_size|lru_width|conv_kernel|conv_kernel_size)$"
+    r"expand|hidden_size|latent_size|latent_dim|heads|n_head|experts|per_tok|per_token|topk|moe_k|intermediate_size|lru_width|conv_kernel|conv_kernel_size)$"
 )
 #: Names of sizes in files of first releases, which some classes still read.
 FORMER: Mapping[str, tuple[str, ...]] = {
@@ -87,6 +87,8 @@ def inside(size: str, content: Mapping[str, Any]) -> Any:
 def says_the_same(key: str, value: Any, config: Any) -> bool:
     """Whether a size that the family does not read is what it is built with."""
     heads, width = (class_keys.kept(config, name, None) for name in ("num_attention_heads", "hidden_size"))
+    if key.endswith("_hidden_size") and value == width:
+        return True
     if key == "head_dim":
         return type(heads) is int and type(width) is int and value == width // heads
     if key == "num_key_value_heads" and not class_keys.kept(config, "new_decoder_architecture", False):
