@@ -97,6 +97,15 @@ def test_layers_of_several_widths_by_hand():
             config("kimi_linear", **{**_KIMI, "num_experts_per_token": None}),
             "lacks num_experts_per_tok (num_experts_per_token), for which the class of transformers would take 8",
         ),
+        # Layers of several kinds, of which the file does not say where they are.
+        (
+            config("glm_moe_dsa", **{**_LATENT, **_INDEXER, "first_k_dense_replace": None}),
+            "lacks first_k_dense_replace",
+        ),
+        (
+            config("jamba", num_experts=8, num_experts_per_tok=2, mamba_d_state=8, mamba_d_conv=4, mamba_expand=2),
+            "lacks expert_layer_period, for which the class of transformers would take 2",
+        ),
         # Sizes that are none, and are taken by classes that do not look at them.
         (config("kimi_linear", **{**_KIMI, "first_k_dense_replace": 1.5}), "first_k_dense_replace is 1.5, and must be"),
         (config("kimi_linear", **{**_KIMI, "num_experts_per_token": "4"}), "is '4', and must be a whole number"),

@@ -250,6 +250,7 @@ def _missing(content: Mapping[str, Any], config: Any) -> str | None:
         default = name if name in own else size  # some classes map a name of their own to another
         taken = own.get(default)
         said = said or taken in [content[former] for former in size_names.FORMER.get(size, ()) if former in content]
+        said = said or class_keys.IN_PLACE_OF.get(size) in content
         unused = size == "sliding_window" and class_keys.kept(config, "use_sliding_window", None) is False
         unused = unused or (size_names.of_experts(name) and layer_patterns.has_no_experts(config))
         if said or unused or default not in own or class_keys.kept(config, name, None) is None:
@@ -267,7 +268,7 @@ def _further(own: Mapping[str, Any]) -> Iterator[str]:
     """Names of a class's sizes that are told by their endings; a head that is rotated in part has two of its own."""
     for name in own:
         if (
-            size_names.ENDINGS.search(name)
+            (name in size_names.LAYOUT or size_names.ENDINGS.search(name))
             and not name.startswith("encoder_")
             and not (name == "head_dim" and "qk_rope_head_dim" in own)
         ):

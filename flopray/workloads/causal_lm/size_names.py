@@ -32,6 +32,15 @@ ENDINGS = re.compile(
     r"(?:^|_)(?:ffn_dim|ffn_hidden_size|dff|dim_ff|d_inner|d_head|dim_head|head_dim|rank|state_size|d_state|d_conv|"
     r"expand|hidden_size|latent_size|latent_dim|heads|n_head|experts|per_tok|per_token|topk|moe_k|intermediate_size|lru_width|conv_kernel|conv_kernel_size)$"
 )
+#: Names without such an ending: which layers are of which kind, and widths of filters, groups and further embeddings.
+#: They may be 0 in a file.
+LAYOUT = words(
+    "first_k_dense_replace num_dense_layers attn_layer_offset attn_layer_period expert_layer_offset "
+    "expert_layer_period interleave_moe_layer_step intermediate_size_mlp conv_L_cache conv1d_width "
+    "linear_conv_kernel_dim mamba_d_ssm mamba_n_groups mamba_ngroups n_groups num_kv_shared_layers "
+    "hidden_size_per_layer_input vocab_size_per_layer_input layer_group_size hc_mult o_groups kv_channels "
+    "num_mem_blocks intermediate_multiple_size"
+)
 #: Names of sizes in files of first releases, which some classes still read.
 FORMER: Mapping[str, tuple[str, ...]] = {
     "hidden_size": ("n_embed",),
