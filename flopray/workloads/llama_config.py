@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -289,7 +290,7 @@ def read_json(file: Path) -> dict[str, object]:
     if file.exists() and not file.is_file():  # a device may have no end, and a pipe no writer
         raise SettingError(f"<model> {file}: is not a file")
     try:
-        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
+        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_object)
     except (OSError, ValueError, RecursionError) as error:
         raise SettingError(f"<model> {file}: cannot be read as a configuration ({hub.first_line(error)})") from error
     if not isinstance(content, dict):
@@ -297,7 +298,13 @@ def read_json(file: Path) -> dict[str, object]:
     return content
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, object]:
+#: Numbers that JSON does not have, as transformers writes them: `{"__float__": "Infinity"}`.
+_NUMBERS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, object] | float:
+    if len(pairs) == 1 and pairs[0][0] == "__float__" and pairs[0][1] in _NUMBERS:
+        return _NUMBERS[pairs[0][1]]
     content = dict(pairs)
     if len(content) != len(pairs):
         names = [name for name, _ in pairs]

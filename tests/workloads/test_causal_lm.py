@@ -853,7 +853,8 @@ def test_tokens_go_to_experts_in_equal_numbers():
     "kind", ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "gpt_oss", "deepseek_v2", "deepseek_v3", "jamba"]
 )
 def test_every_family_sends_tokens_to_its_experts_in_equal_numbers(kind):
-    mamba = {"mamba_d_state": 8, "mamba_d_conv": 4, "mamba_expand": 2}
+    mamba = {"mamba_d_state": 8, "mamba_d_conv": 4, "mamba_expand": 2, "attn_layer_period": 8, "attn_layer_offset": 4}
+    mamba |= {"expert_layer_period": 2, "expert_layer_offset": 1}
     changes = {**mamba, "num_experts": 8, "num_experts_per_tok": 2, "head_dim": None} if kind == "jamba" else {}
     where = point(config(kind, **changes))
     built = BuiltPoint(where, device="cpu", seed=0)
@@ -877,7 +878,8 @@ def test_every_family_sends_tokens_to_its_experts_in_equal_numbers(kind):
 
 def test_experts_that_take_no_stated_routing_are_said_so():
     """Llama 4 computes all experts for all tokens, and takes no choice of experts."""
-    content = config("llama4_text", num_local_experts=4, num_experts_per_tok=1, intermediate_size_mlp=96, head_dim=16)
+    sizes = {"intermediate_size_mlp": 96, "interleave_moe_layer_step": 1, "head_dim": 16}
+    content = config("llama4_text", num_local_experts=4, num_experts_per_tok=1, **sizes)
     with pytest.raises(Unsupported, match="use routing='router'"):
         BuiltPoint(point(content), device="cpu", seed=0)
     BuiltPoint(point(content, routing="router"), device="cpu", seed=0).phase("train_step")()

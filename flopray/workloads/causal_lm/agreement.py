@@ -7,7 +7,8 @@ some releases compute by a product, are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import copy
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -200,10 +201,20 @@ def _on_meta(config: Any) -> tuple[Any, list[tuple[int, int | None]]]:
     for module in model.modules():
         if type(module).__name__.endswith("RotaryEmbedding"):
             module.forward = _uncounted(module.forward)
-            if getattr(module, "rope_type", None) in _BY_LENGTH:  # it would depend on the sequence's length
-                module.rope_type = "default"
+            _without_length(module)
     seen.clear()
     return model, seen
+
+
+def _without_length(module: Any) -> None:
+    """Have angles not depend on the length of a sequence, which would need numbers; some modules ask their file."""
+    if getattr(module, "rope_type", None) not in _BY_LENGTH:
+        return
+    module.rope_type = "default"
+    rope = getattr(module.config, "rope_parameters", None)
+    if isinstance(rope, Mapping) and rope.get("rope_type") in _BY_LENGTH:
+        module.config = copy.copy(module.config)
+        module.config.rope_parameters = {**rope, "rope_type": "default"}
 
 
 def _uncounted(forward: Callable[..., Any]) -> Callable[..., Any]:

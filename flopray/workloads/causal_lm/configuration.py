@@ -8,21 +8,20 @@ state the sizes that make the model, and a key that is nearly the name of a miss
 from __future__ import annotations
 
 import contextlib
+import copy
 import difflib
+import importlib.util
 import json
-import math
-import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 from flopray.errors import SpecError, brief
 from flopray.workloads import float8
-from flopray.workloads.causal_lm import class_keys, layer_patterns, part, size_names
+from flopray.workloads.causal_lm import class_keys, impossible_sizes, layer_patterns, part, size_names
 from flopray.workloads.causal_lm.families import FAMILIES
 from flopray.workloads.causal_lm.keys import changes_nothing, is_switch
-from flopray.workloads.llama_config import LARGEST
-from flopray.workloads.llama_keys import HARMLESS, labels_of_a_classifier, short, short_key, words
+from flopray.workloads.llama_keys import HARMLESS, is_one_of, labels_of_a_classifier, short, short_key, words
 
 #: Keys that no operation depends on, or that the point decides; the others make the model and the point's id.
 LEFT_OUT = HARMLESS | {"quantization_config", "compression_config", "quantization"}
@@ -32,17 +31,15 @@ KEPT = frozenset({"max_position_embeddings", "original_max_position_embeddings"}
 _ALWAYS_BUILT: Mapping[str, Mapping[str, Any]] = {
     "mpt": {"expansion_ratio": 4, "attn_config.attn_type": "multihead_attention", "attn_config.kv_n_heads": None},
 }
-_MOST_LAYERS = 2000
 #: Classes that have `is_decoder` too, and are decoders whatever it says.
 _DECODERS = ("gpt_neox", "gpt_neox_japanese")
 #: Families whose first releases named code of their own, which transformers has since taken over as it was.
-_TAKEN_OVER = words("deepseek_v2 deepseek_v3 falcon mpt phi phi3 phimoe stablelm ernie4_5 ernie4_5_moe glm4_moe dots1")
+_TAKEN_OVER = words(
+    "deepseek_v2 deepseek_v3 falcon mpt phi phi3 phimoe stablelm ernie4_5 ernie4_5_moe glm4_moe dots1 jamba minimax_m2 "
+    "nemotron_h exaone internlm3 minicpm3"
+)
 #: Keys under which files have the language model of a larger one.
 _OF_TEXT = ("text_config", "language_config", "llm_config")
-#: What angles of a rotary embedding are made of.
-_ANGLES = words("rope_theta rope_local_base_freq rotary_emb_base factor")
-#: How names of what norms add to a variance end.
-_EPSILON = re.compile(r"(?:^|_)(?:eps|epsilon)$")
 #: How similar an unknown key must be to a missing one to be taken for it.
 _NEAR = 0.87
 
@@ -59,6 +56,7 @@ def completed(content: Mapping[str, Any]) -> Any:
     float8.load_quietly()
     from transformers import AutoConfig
 
+    content = copy.deepcopy(dict(content))  # a class may change a list where it lies
     given = {key: value for key, value in content.items() if key not in ("model_type", "auto_map", *LEFT_OUT)}
     given |= {key: content[key] for key in KEPT if key in content}
     try:
@@ -91,7 +89,7 @@ def _without_dropout(config: Any) -> None:
         if is_rate and isinstance(value, int | float) and not isinstance(value, bool) and value:
             setattr(config, name, 0.0)
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        if getattr(config, name, None) is not None:
+        if class_keys.kept(config, name, None) is not None:
             with contextlib.suppress(Exception):  # some classes insist on a number
                 setattr(config, name, None)
 
@@ -141,7 +139,7 @@ def _why_no_class(content: Mapping[str, Any], kind: str) -> str | None:
     if content.get("is_encoder_decoder", class_keys.parameters(kind).get("is_encoder_decoder")) is True:
         return "is_encoder_decoder is true: an encoder is not run"
     names = content.get("architectures")
-    if names and _same_letters(names) not in ([_same_letters(own)], _same_letters(own)):
+    if names and _same_letters(names) not in [known for one in _names_of(kind) for known in ([one], one)]:
         return f"architectures is {short(names)}: for this model_type, {own} would be built"
     if labels_of_a_classifier(content):
         return "architectures is missing, and labels are of a head that classifies"
@@ -150,14 +148,23 @@ def _why_no_class(content: Mapping[str, Any], kind: str) -> str | None:
     return None
 
 
-def _names_own_class(auto_map: Any, kind: str) -> bool:
-    """Whether code beside a file is the first version of a class that transformers has by now."""
+def _names_of(kind: str) -> list[str]:
+    """Names of the class that is built: its own, and for another family's that of the configuration."""
+    from transformers import CONFIG_MAPPING
     from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+    own, configuration = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind], CONFIG_MAPPING[kind]
+    borrowed = importlib.util.find_spec(configuration.__module__.replace(".configuration_", ".modeling_")) is None
+    names = (own, configuration.__name__.removesuffix("Config") + "ForCausalLM") if borrowed else (own,)
+    return [_same_letters(name) for name in names]
+
+
+def _names_own_class(auto_map: Any, kind: str) -> bool:
+    """Whether code beside a file is the first version of a class that transformers has by now."""
     named = auto_map.get("AutoModelForCausalLM") if isinstance(auto_map, Mapping) else None
     if kind not in _TAKEN_OVER or not isinstance(named, str):
         return False
-    return _same_letters(named.rpartition(".")[2]) == _same_letters(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind))
+    return _same_letters(named.rpartition(".")[2]) in _names_of(kind)
 
 
 def _same_letters(names: Any) -> Any:
@@ -179,23 +186,15 @@ def _why_no_configuration(content: Mapping[str, Any]) -> str | None:
         or _not_built(content)
         or _misspelt(content, config)
         or _missing(content, config)
-        or _impossible(content, config)
+        or impossible_sizes.reason(content, config)
         or _ignored(content, config)
     )
-
-
-def _stated(content: Mapping[str, Any], config: Any, size: str) -> Any:
-    """The size that a file states under one of its names; None where it states none."""
-    others = [alias for alias, name in config.attribute_map.items() if name == size]
-    former = set(size_names.FORMER.get(size, ())).difference(class_keys.unread(content, config))
-    names = (size, config.attribute_map.get(size, size), *others, *former)
-    return next((content[name] for name in names if content.get(name) is not None), None)
 
 
 def _missing_part(content: Mapping[str, Any], config: Any) -> str | None:
     """A configuration inside of the class's own, for all of which the class would take that of its first model."""
     for name in type(config).sub_configs:
-        if not isinstance(content.get(name), Mapping) and getattr(config, name, None) is not None:
+        if not isinstance(content.get(name), Mapping) and class_keys.kept(config, name, None) is not None:
             return f"its configuration lacks {name}, for which the class of transformers would take sizes of its own"
     return None
 
@@ -208,13 +207,23 @@ def _changed(content: Mapping[str, Any], config: Any) -> str | None:
     for key, value in content.items():
         if type(value) not in (int, bool) or key in LEFT_OUT or key.endswith("_token_id"):
             continue
-        kept = getattr(config, key, value)
-        if value < 0 and kept == value + (getattr(config, "num_hidden_layers", None) or 0):
+        kept = class_keys.kept(config, key, value)
+        if value < 0 and kept == value + (class_keys.kept(config, "num_hidden_layers", None) or 0):
             continue  # -1 is the last layer
         windowless = key == "sliding_window" and not kept
+        if key == "head_dim" and value in _latent(config):
+            continue  # each of these widths is called so in some file; the class says so of one
+        if key == "sliding_window" and value == content.get("sliding_window_size") and kept == value + 1:
+            continue  # the token itself, which MiMo counts besides
         if kept != value and not windowless and "drop" not in key and isinstance(kept, (int, type(None))):
             return f"{key} is {short(value)}, and transformers makes it {short(kept)}: other keys contradict it"
     return None
+
+
+def _latent(config: Any) -> tuple[int, ...]:
+    """Widths of a head whose keys and values come from a latent vector; none of another head."""
+    found = [class_keys.kept(config, name) for name in ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")]
+    return (*found, found[0] + found[1]) if all(type(one) is int for one in found) else ()
 
 
 def _not_built(content: Mapping[str, Any]) -> str | None:
@@ -235,14 +244,23 @@ def _missing(content: Mapping[str, Any], config: Any) -> str | None:
     for size in size_names.SIZES if stated else (*size_names.ALWAYS, *size_names.OWN, *_further(own)):
         name = config.attribute_map.get(size, size)
         # A null in the file is a value, and so is what the class derives from other keys.
-        said = _stated(content, config, size) is not None or (name in content and size not in size_names.ALWAYS)
-        taken = own.get(name)
-        unused = size == "sliding_window" and getattr(config, "use_sliding_window", None) is False
-        if said or unused or name not in own or getattr(config, name, None) is None:
+        said = size_names.stated(content, config, size) is not None or (
+            name in content and size not in size_names.ALWAYS
+        )
+        default = name if name in own else size  # some classes map a name of their own to another
+        taken = own.get(default)
+        said = said or taken in [content[former] for former in size_names.FORMER.get(size, ()) if former in content]
+        said = said or class_keys.IN_PLACE_OF.get(size) in content
+        unused = size == "sliding_window" and class_keys.kept(config, "use_sliding_window", None) is False
+        unused = unused or (size_names.of_experts(name) and layer_patterns.has_no_experts(config))
+        if said or unused or default not in own or class_keys.kept(config, name, None) is None:
             continue
         if size in size_names.ALWAYS or (type(taken) is int and taken > 0):
             named = size if name == size else f"{size} ({name})"
             return f"its configuration lacks {named}, for which the class of transformers would take {short(taken)}"
+    for name, taken in class_keys.further(config).items():
+        if not {name, class_keys.IN_PLACE_OF[name]} & content.keys():
+            return f"its configuration lacks {name}, for which the class of transformers would take {taken}"
     return None
 
 
@@ -250,7 +268,7 @@ def _further(own: Mapping[str, Any]) -> Iterator[str]:
     """Names of a class's sizes that are told by their endings; a head that is rotated in part has two of its own."""
     for name in own:
         if (
-            size_names.ENDINGS.search(name)
+            (name in size_names.LAYOUT or size_names.ENDINGS.search(name))
             and not name.startswith("encoder_")
             and not (name == "head_dim" and "qk_rope_head_dim" in own)
         ):
@@ -261,8 +279,8 @@ def _misspelt(content: Mapping[str, Any], config: Any) -> str | None:
     """A key that the class does not have, but that is nearly one that it has and the file lacks."""
     own = {*class_keys.parameters(content["model_type"]), *config.attribute_map}
     missing = [name for name in own if name not in content and not name.startswith("_")]
-    for key in content:
-        if key in own or key in LEFT_OUT or key.startswith("_"):
+    for key in class_keys.unread(content, config):
+        if key in LEFT_OUT or key.startswith("_"):
             continue
         near = difflib.get_close_matches(key, missing, n=1, cutoff=_NEAR)
         if near and f"_{key}" not in own:
@@ -282,73 +300,30 @@ def _ignored(content: Mapping[str, Any], config: Any) -> str | None:
         key
         for key in class_keys.unread(content, config)
         if not (key == "sliding_window" and content.get("use_sliding_window") is False)
-        and not (size_names.says_the_same(key, content[key], config) or layer_patterns.is_stated(key, config))
+        and not (
+            size_names.says_the_same(key, content[key], config) or layer_patterns.is_stated(key, content[key], config)
+        )
         and (size_names.is_size(key, content[key]) or not changes_nothing(key, content))
     ]
     if family is None:
-        unknown = [key for key in unknown if size_names.is_size(key, content[key]) or is_switch(key)]
+        unknown = [
+            key
+            for key in unknown
+            if size_names.is_size(key, content[key])
+            or is_switch(key)
+            or layer_patterns.is_of_each_layer(content[key], config)
+        ]
     else:
         unknown = [key for key in unknown if key not in family.keys]
+    if unknown:  # what a class derives by itself, and writes into its files
+        derived = completed({key: value for key, value in content.items() if key not in unknown})
+        unknown = [key for key in unknown if not is_one_of(content[key], (class_keys.kept(derived, key),))]
     if not unknown:
         return None
     return (
         f"a {kind} of transformers has no {', '.join(map(short_key, unknown))}, so it would be another model than the "
         "file describes. Take out what the model does not need"
     )
-
-
-def _impossible(content: Mapping[str, Any], config: Any) -> str | None:
-    """Refuse sizes that no model has, some of which would count as a smaller model."""
-    for size in size_names.SIZES:
-        value = _stated(content, config, size)
-        if type(value) is int and value < (0 if size in size_names.MAY_BE_ZERO else 1):
-            return f"{size} is {value}, and must be at least {0 if size in size_names.MAY_BE_ZERO else 1}"
-        if type(value) is int and value > LARGEST:
-            return f"{size} is {value:.3g}, and at most {LARGEST}"
-    layers = getattr(config, "num_hidden_layers", None)
-    if type(layers) is int and layers > _MOST_LAYERS:
-        return f"num_hidden_layers is {layers}: at most {_MOST_LAYERS} are built"
-    heads, kv = (_stated(content, config, size) for size in ("num_attention_heads", "num_key_value_heads"))
-    if type(heads) is int and type(kv) is int and heads % kv:
-        return f"num_attention_heads is {heads}, which is not a multiple of num_key_value_heads, {kv}"
-    return _impossible_numbers(content) or _impossible_experts(content, config)
-
-
-def _impossible_numbers(content: Mapping[str, Any]) -> str | None:
-    """Refuse numbers with which activations would be no numbers: of norms, and of rotary embeddings of all layers."""
-    ropes = [part for key in ("rope_parameters", "rope_scaling") if isinstance(part := content.get(key), Mapping)]
-    of_layers = [part for rope in ropes for part in rope.values() if isinstance(part, Mapping)]
-    for key, value in (item for part in (content, *ropes, *of_layers) for item in part.items()):
-        if not isinstance(value, (int, float)):
-            continue
-        if not math.isfinite(value):
-            return f"{short_key(key)} is {value}, which is no finite number"
-        if key in _ANGLES and value <= 0:
-            return f"{key} is {value}, and must be above 0: angles and all that follows would be no numbers"
-        if _EPSILON.search(key) and value < 0:
-            return f"{short_key(key)} is {value}, and must be at least 0: norms would be no numbers"
-    return None
-
-
-def _impossible_experts(content: Mapping[str, Any], config: Any) -> str | None:
-    """Refuse a choice of more experts than there are: the model is built and fails at its first token."""
-    counts = sorted(("num_local_experts", "num_experts", "n_routed_experts"), key=lambda n: n not in content)
-    name, experts = next(((n, v) for n in counts if type(v := getattr(config, n, None)) is int), ("", 0))
-    chosen, groups, of_groups = (
-        value if type(value := getattr(config, n, None)) is int else None
-        for n in ("num_experts_per_tok", "n_group", "topk_group")
-    )
-    if not experts:
-        return None
-    if chosen is not None and chosen > experts:
-        return f"num_experts_per_tok is {chosen}, and {name} is {experts}"
-    if groups and experts % groups:
-        return f"{name} is {experts}, which is not a multiple of n_group, {groups}"
-    if groups and of_groups is not None and of_groups > groups:
-        return f"topk_group is {of_groups}, and n_group is {groups}"
-    if groups and of_groups and chosen is not None and chosen > of_groups * (experts // groups):
-        return f"num_experts_per_tok is {chosen}, and {of_groups} of {groups} groups have fewer experts"
-    return None
 
 
 @lru_cache(maxsize=64)

@@ -14,6 +14,7 @@ from typing import Any
 
 from flopray.workloads.causal_lm import class_keys, dense, mixtures, plain
 from flopray.workloads.causal_lm.keys import check_keys, is_harmless
+from flopray.workloads.causal_lm.size_names import says_the_same
 from flopray.workloads.causal_lm.sizes import NoClosedForm, Sizes
 from flopray.workloads.llama_keys import short, words
 
@@ -56,7 +57,9 @@ def sizes_of(content: Mapping[str, Any], config: Any) -> Sizes:
     if family is None:
         why = _WHY_NONE.get(config.model_type, "has none")
         raise NoClosedForm(f"no closed form: the model_type {config.model_type} {why}{_ignored(content, config)}")
-    check_keys(content, family.keys)
+    # Some releases write a size by the name to which the class maps that of the files, or once more.
+    understood = family.keys | {name for key, name in config.attribute_map.items() if key in family.keys}
+    check_keys(content, understood.union(key for key, value in content.items() if says_the_same(key, value, config)))
     return family.read(config)
 
 
