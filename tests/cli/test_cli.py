@@ -61,7 +61,7 @@ def command(script, tmp_path, monkeypatch, capsys):
     """Runs the script's command line in this process, in an empty folder; starting Ray is an error."""
 
     def no_ray(*_, **__):
-        raise AssertionError("this would have reached for Ray")
+        pytest.fail("this would have reached for Ray")
 
     monkeypatch.setattr(session, "connected", no_ray)
     monkeypatch.setattr(sys, "argv", [str(SCRIPT)])  # messages name what was started
@@ -448,7 +448,7 @@ def test_an_address_without_a_cluster(command, monkeypatch, tmp_path, free_port,
 def test_an_interrupt_before_there_is_a_run(command, monkeypatch, tmp_path, number):
     def interrupted(*_, **__):
         os.kill(os.getpid(), number)
-        raise AssertionError("the signal should have ended this")
+        pytest.fail("the signal should have ended this")
 
     if signal.getsignal(number) is signal.SIG_IGN:  # as `nohup` has it
         signal.signal(number, signal.SIG_DFL)
@@ -464,7 +464,7 @@ def test_an_interrupt_that_a_library_swallows_ends_the_sweep_all_the_same(comman
     def swallowed(*_, **__):
         with contextlib.suppress(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
-            raise AssertionError("the signal should have ended this")
+            pytest.fail("the signal should have ended this")
         yield Cluster({}, 1, {"CPU": 1}, None, True)
 
     monkeypatch.setattr(session, "connected", swallowed)
@@ -693,7 +693,7 @@ def test_results_of_a_submitted_job_do_not_go_into_rays_cache(command, monkeypat
     monkeypatch.chdir(copy)
     assert is_one_line_error(command("--n 1"), "give --storage a path of your own")
     assert is_one_line_error(command("--n 1 --storage here"), "give --storage a path of your own")
-    with pytest.raises(AssertionError, match="reached for Ray"):
+    with pytest.raises(pytest.fail.Exception, match="reached for Ray"):
         command(f"--n 1 --storage {tmp_path}")
 
 

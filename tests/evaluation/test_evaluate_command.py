@@ -15,7 +15,7 @@ def no_ray(monkeypatch, tmp_path):
     """Nothing is started: an attempt to reach the cluster fails the test."""
 
     def refuse(*_, **__):
-        raise AssertionError("Ray was started")
+        pytest.fail("Ray was started")
 
     monkeypatch.setattr("flopray.cli.session.connected", refuse)
     monkeypatch.chdir(tmp_path)
