@@ -116,7 +116,7 @@ python docs/make_prediction.py --answers models.json --runs docs/results/referen
 | 512 in bf16 | `GPU-0fc4` | 3.3 | -1.3 | 83 | 5.3 | -3.2 | 75 |
 
 The fit had tf32 and fp16 from one board, a8aa677b, which takes less than most ([boards](../method.md#boards)).
-The fit has these shapes from it in half of the 384 rows. The other half is of 64 shapes that nothing had been measured
+It had these shapes in half of the 384 rows. The other half is of 64 shapes that nothing had been measured
 at: 2.8 % off in time and 5.8 % in energy, 94 and 89 % inside (`--without` the run of a8aa677b).
 
 The last line is forward and backward at the 256 shapes, and **missed**: 75 % of energies lay in ranges that should hold

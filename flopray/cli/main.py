@@ -164,7 +164,7 @@ def _sweep_command(
         console.print("interrupted", highlight=False)
         return EXIT_INTERRUPTED
     except Exception as error:
-        said = f"error: {fault(error)}; every finished point is in the run's journal, and `flopray resume RUN` goes on"
+        said = f"error: {fault(error)}; a run that had begun has its finished points, and `flopray resume RUN` goes on"
         console.print(said, highlight=False, markup=False, soft_wrap=True)
         return FloprayError.exit_code
 

@@ -213,4 +213,4 @@ def test_a_fault_of_flopray_ends_a_sweep_in_a_line(capsys):
     assert sweep_command(MLP(), [], broken) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: this failed (KeyError: 'x'; test_flags.py, line ")
-    assert line.endswith("every finished point is in the run's journal, and `flopray resume RUN` goes on")
+    assert line.endswith("a run that had begun has its finished points, and `flopray resume RUN` goes on")

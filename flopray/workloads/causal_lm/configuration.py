@@ -89,7 +89,7 @@ def _without_dropout(config: Any) -> None:
         if is_rate and isinstance(value, int | float) and not isinstance(value, bool) and value:
             setattr(config, name, 0.0)
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-        if class_keys.kept(config, name, None) is not None:
+        if class_keys.kept(config, name) is not None:
             with contextlib.suppress(Exception):  # some classes insist on a number
                 setattr(config, name, None)
 
@@ -194,7 +194,7 @@ def _why_no_configuration(content: Mapping[str, Any]) -> str | None:
 def _missing_part(content: Mapping[str, Any], config: Any) -> str | None:
     """A configuration inside of the class's own, for all of which the class would take that of its first model."""
     for name in type(config).sub_configs:
-        if not isinstance(content.get(name), Mapping) and class_keys.kept(config, name, None) is not None:
+        if not isinstance(content.get(name), Mapping) and class_keys.kept(config, name) is not None:
             return f"its configuration lacks {name}, for which the class of transformers would take sizes of its own"
     return None
 
@@ -208,7 +208,7 @@ def _changed(content: Mapping[str, Any], config: Any) -> str | None:
         if type(value) not in (int, bool) or key in LEFT_OUT or key.endswith("_token_id"):
             continue
         kept = class_keys.kept(config, key, value)
-        if value < 0 and kept == value + (class_keys.kept(config, "num_hidden_layers", None) or 0):
+        if value < 0 and kept == value + (class_keys.kept(config, "num_hidden_layers") or 0):
             continue  # -1 is the last layer
         windowless = key == "sliding_window" and not kept
         if key == "head_dim" and value in _latent(config):
@@ -251,9 +251,9 @@ def _missing(content: Mapping[str, Any], config: Any) -> str | None:
         taken = own.get(default)
         said = said or taken in [content[former] for former in size_names.FORMER.get(size, ()) if former in content]
         said = said or class_keys.IN_PLACE_OF.get(size) in content
-        unused = size == "sliding_window" and class_keys.kept(config, "use_sliding_window", None) is False
+        unused = size == "sliding_window" and class_keys.kept(config, "use_sliding_window") is False
         unused = unused or (size_names.of_experts(name) and layer_patterns.has_no_experts(config))
-        if said or unused or default not in own or class_keys.kept(config, name, None) is None:
+        if said or unused or default not in own or class_keys.kept(config, name) is None:
             continue
         if size in size_names.ALWAYS or (type(taken) is int and taken > 0):
             named = size if name == size else f"{size} ({name})"

@@ -31,7 +31,7 @@ def reason(content: Mapping[str, Any], config: Any) -> str | None:
             return f"{size} is {value}, and must be at least {0 if size in size_names.MAY_BE_ZERO else 1}"
         if type(value) is int and value > LARGEST:
             return f"{size} is {value:.3g}, and at most {LARGEST}"
-    layers = class_keys.kept(config, "num_hidden_layers", None)
+    layers = class_keys.kept(config, "num_hidden_layers")
     if type(layers) is int and layers > _MOST_LAYERS:
         return f"num_hidden_layers is {layers}: at most {_MOST_LAYERS} are built"
     heads, kv = (size_names.stated(content, config, size) for size in ("num_attention_heads", "num_key_value_heads"))
@@ -74,9 +74,9 @@ def _impossible_numbers(content: Mapping[str, Any]) -> str | None:
 def _impossible_experts(content: Mapping[str, Any], config: Any) -> str | None:
     """Refuse a choice of more experts than there are: the model is built and fails at its first token."""
     counts = sorted(("num_local_experts", "num_experts", "n_routed_experts"), key=lambda n: n not in content)
-    name, experts = next(((n, v) for n in counts if type(v := class_keys.kept(config, n, None)) is int), ("", 0))
+    name, experts = next(((n, v) for n in counts if type(v := class_keys.kept(config, n)) is int), ("", 0))
     chosen, groups, of_groups = (
-        value if type(value := class_keys.kept(config, n, None)) is int else None
+        value if type(value := class_keys.kept(config, n)) is int else None
         for n in ("num_experts_per_tok", "n_group", "topk_group")
     )
     if not experts:

@@ -173,13 +173,13 @@ def _layer_backward(layer: Layer, width: int, asked: Asked, count: int) -> Itera
 
 def _products(linears: Iterable[Linear], columns: int, count: int) -> Iterator[Product]:
     for one in linears:
-        yield Product(PLAIN, one.outputs, columns, one.inputs, count, True)
+        yield Product(PLAIN, one.outputs, columns, one.inputs, count, token_rows=True)
 
 
 def _gradients(linears: Iterable[Linear], columns: int, count: int) -> Iterator[Product]:
     for one in linears:
-        yield Product(TRANSPOSED, one.inputs, columns, one.outputs, count, True)
-        yield Product(GRADIENT, one.outputs, one.inputs, columns, count, True)
+        yield Product(TRANSPOSED, one.inputs, columns, one.outputs, count, token_rows=True)
+        yield Product(GRADIENT, one.outputs, one.inputs, columns, count, token_rows=True)
 
 
 def _chain(asked: Asked, kernels: int, elements: float, count: int, joined: int = 1) -> Iterator[Pass]:

@@ -138,7 +138,7 @@ def _unread_list(content: Mapping[str, Any], config: Any) -> str | None:
     types, kind = content.get("layer_types"), content["model_type"]
     if not isinstance(types, list) or "layer_types" in (*class_keys.parameters(kind), *config.attribute_map):
         return None
-    one = _WINDOWED if class_keys.kept(config, "sliding_window", None) else _WHOLE
+    one = _WINDOWED if class_keys.kept(config, "sliding_window") else _WHOLE
     others = sorted({_WINDOWED, _WHOLE}.intersection(map(str, types)) - {one})
     return f"layer_types has {others[0]}, and all layers of a {kind} of transformers have {one}" if others else None
 

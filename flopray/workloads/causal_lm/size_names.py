@@ -30,7 +30,8 @@ MAY_BE_ZERO = words(
 #: How names of sizes end in families without a closed form, which are measured as transformers builds them.
 ENDINGS = re.compile(
     r"(?:^|_)(?:ffn_dim|ffn_hidden_size|dff|dim_ff|d_inner|d_head|dim_head|head_dim|rank|state_size|d_state|d_conv|"
-    r"expand|hidden_size|latent_size|latent_dim|heads|n_head|experts|per_tok|per_token|topk|moe_k|intermediate_size|lru_width|conv_kernel|conv_kernel_size)$"
+    r"expand|hidden_size|latent_size|latent_dim|heads|n_head|experts|per_tok|per_token|topk|moe_k|intermediate_size|"
+    r"lru_width|conv_kernel|conv_kernel_size)$"
 )
 #: Names without such an ending: which layers are of which kind, and widths of filters, groups and further embeddings.
 #: They may be 0 in a file.
@@ -95,7 +96,7 @@ def inside(size: str, content: Mapping[str, Any]) -> Any:
 
 def says_the_same(key: str, value: Any, config: Any) -> bool:
     """Whether a size that the family does not read is what it is built with."""
-    heads, width = (class_keys.kept(config, name, None) for name in ("num_attention_heads", "hidden_size"))
+    heads, width = (class_keys.kept(config, name) for name in ("num_attention_heads", "hidden_size"))
     if key.endswith("_hidden_size") and value == width:
         return True
     if key == "head_dim":
@@ -107,7 +108,7 @@ def says_the_same(key: str, value: Any, config: Any) -> bool:
     if key == "intermediate_size" and type(width) is int and value == class_keys.kept(config, "expand", 0) * width:
         return True  # the inner width of a state space
     names = _ALSO.get(key, ())
-    return any(type(built := class_keys.kept(config, name, None)) is int and built == value for name in names)
+    return any(type(built := class_keys.kept(config, name)) is int and built == value for name in names)
 
 
 def is_size(key: str, value: Any) -> bool:
