@@ -64,10 +64,11 @@ SPREAD = tuple(
         "spread_343b_tf32_fp16",
     )
 )
+#: Sizes that are no powers of two; most of d and m are no multiples of 64.
+ODD = tuple(f"reference/h200-mlp-odd/{name}" for name in ("odd_ab91", "oddh_ab91", "odd_c8c9", "oddh_c8c9"))
 MODELS_RUN = "reference/h200-lm/lm_97ae"
-RUNS = tuple(
-    str(RESULTS / name) for name in ("h100_mlp_fp32", "h100_mlp_bf16", *BOARDS, *SPREAD, MODELS_RUN, "h200_causal_lm")
-)
+MLP_RUNS = ("h100_mlp_fp32", "h100_mlp_bf16", *BOARDS, *SPREAD, *ODD)
+RUNS = tuple(str(RESULTS / name) for name in (*MLP_RUNS, MODELS_RUN, "h200_causal_lm"))
 #: Runs with hardware counters only: they say which kernels cuBLAS chose for products.
 COUNTED = tuple(
     str(RESULTS / name)
