@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from flopray.predict.device import Device
 from flopray.predict.kernel_choice import CANDIDATES, Choice, KernelChoices
 from flopray.predict.work import Work
-from flopray.workloads.operations import LAYOUTS, Bulk, Pass, Product, Update
+from flopray.workloads.operations import GRADIENT, LAYOUTS, TRANSPOSED, Bulk, Pass, Product, Update
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -21,7 +21,10 @@ Places = NDArray[np.intp]
 BLOCK_NUMBERS = 65_536
 #: AdamW reads weight, gradient and two moments of a parameter, and writes all but the gradient.
 MOVED_BY_UPDATE = 7
-_SHAPE = ("rows", "columns", "inner", "count", "each", "layout")
+#: Bytes of a line of memory: what a GPU's caches keep, and its kernels read, as one
+#: (https://docs.nvidia.com/cuda/cuda-c-best-practices-guide/, coalesced access to global memory).
+LINE_BYTES = 128
+_SHAPE = ("rows", "columns", "inner", "count", "each", "layout", "token_rows")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +38,7 @@ class Products:
         each: bytes of a number.
         tile_rows, tile_columns, splits, reduced: its kernel (`flopray.predict.kernel_choice`).
         layout: place in `LAYOUTS`.
+        token_rows: 1 where each token is a row in memory, 0 where it is a column.
         known: 1 where the kernel is known, 0 where the fastest candidate stands for it.
     """
 
@@ -49,6 +53,7 @@ class Products:
     splits: Floats
     reduced: Floats
     layout: Floats
+    token_rows: Floats
     known: Floats
 
     def tried(self, places: Places, kernels: Sequence[Choice]) -> Products:
@@ -80,6 +85,25 @@ class Products:
     def partial_bytes(self) -> Floats:
         """Sums of parts that are written and read again, in fp32; 0 where the inner dimension is not split."""
         return self.reduced * self.rows * self.columns * 8.0 * self.splits
+
+    @property
+    def crossing_bytes(self) -> Floats:
+        """Of one product: what of its operands and its output lies in rows that cross lines of memory."""
+        first, second, output = self.crossing
+        elements = self.rows * self.inner * first + self.inner * self.columns * second
+        return (elements + self.rows * self.columns * output) * self.each
+
+    @property
+    def crossing(self) -> tuple[Floats, Floats, Floats]:
+        """Of the first operand, the second one and the output: the share of pieces of rows that lie in two lines."""
+        as_rows = self.token_rows > 0
+        gradient = self.layout == LAYOUTS.index(GRADIENT)
+        transposed = self.layout == LAYOUTS.index(TRANSPOSED)
+        along_rows = transposed | (gradient & as_rows)
+        first = np.where(along_rows, self.rows, self.inner)
+        second = np.where(gradient != as_rows, self.inner, self.columns)
+        output = np.where(~gradient & as_rows, self.rows, self.columns)
+        return _crossing(first * self.each), _crossing(second * self.each), _crossing(output * self.each)
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +171,8 @@ def works_as_arrays(works: Sequence[Work], device: Device, choices: KernelChoice
                 shape = (one.rows, one.columns, one.inner, one.count, each)
                 chosen = kernel or CANDIDATES[0]
                 columns = (chosen.tile_rows, chosen.tile_columns, chosen.splits, chosen.reduced)
-                products.append((place, *shape, *columns, LAYOUTS.index(one.layout), kernel is not None))
+                stored = (LAYOUTS.index(one.layout), one.token_rows)
+                products.append((place, *shape, *columns, *stored, kernel is not None))
             elif isinstance(one, Pass):
                 passes.append((place, one.elements * each, one.count))
             elif isinstance(one, Update):
@@ -159,8 +184,24 @@ def works_as_arrays(works: Sequence[Work], device: Device, choices: KernelChoice
         np.array([float(getattr(work, name)) for work in works])
         for name in ("working_bytes", "flops", "moved_bytes", "launches")
     ]
-    parts += [np.array([float(work.execution == "eager") for work in works]), Products(*_columns(products, 12))]
+    parts += [np.array([float(work.execution == "eager") for work in works]), Products(*_columns(products, 13))]
     return Works(len(works), *parts, *_columns(passes, 3), *_columns(updates, 4), *_columns(bulks, 5))
+
+
+def _crossing(row_bytes: Floats) -> Floats:
+    """The share of pieces of rows that lie in two lines of memory, in the shape of the argument.
+
+    A kernel reads at most a line of a row at a time. Rows begin at all multiples of what their length and a line have
+    in common; a row that is shorter than a line need not reach into the next one.
+
+    Args:
+        row_bytes: from the beginning of a row to that of the next one.
+    """
+    length = np.maximum(row_bytes, 1).astype(int)
+    apart = np.gcd(length, LINE_BYTES)
+    beginnings = LINE_BYTES // apart
+    within = (LINE_BYTES - np.minimum(length, LINE_BYTES)) // apart + 1
+    return 1 - within / beginnings
 
 
 def _columns(rows: list[tuple[Any, ...]], width: int) -> list[Any]:

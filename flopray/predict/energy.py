@@ -1,12 +1,13 @@
 """Model 3, of energy: power at rest x time, and joules for each FLOP and each byte, none of them negative.
 
     energy   rest x (time - waiting) + waiting power x waiting + power of active processors x time of products
-             + FLOPs of whole tiles x J/FLOP + operands x J/B + bytes that tiles read x J/B + bytes of memory x J/B
-             + bytes of passes x J/B + bytes of an update x J/B
+             + FLOPs of whole tiles x J/FLOP + operands x J/B + operands in crossing rows x J/B
+             + bytes that tiles read x J/B + bytes of memory x J/B + bytes of passes x J/B + bytes of an update x J/B
 
 Waiting is the time in which an optimizer's many small kernels are launched. A tile that sticks out of its matrix costs
 what a full one does, so FLOPs of whole tiles are counted. An operand costs joules once for each product, wherever it
-comes from, and once more where it comes from memory; tiles read it again and again. Processors without a tile are not
+comes from, once more where it comes from memory, and what of it lies in rows that cross lines of memory costs more
+still; tiles read it again and again. Processors without a tile are not
 active. Non-negative least squares on relative errors.
 
 No board draws more than its limit: it lowers its clock f instead. Power above rest is about f V^2, and voltage V about
@@ -32,6 +33,7 @@ UNITS = {
     "active_w": "W",
     "tile_j_per_flop": "J/FLOP",
     "operand_j_per_byte": "J/B",
+    "crossing_j_per_byte": "J/B",
     "cache_j_per_byte": "J/B",
     "memory_j_per_byte": "J/B",
     "pass_j_per_byte": "J/B",
@@ -45,7 +47,7 @@ HELD, HELD_LOOSELY = 0.5, 0.05
 
 
 def parts_of(model: TimeModel, works: Works, times_s: Floats) -> Floats:
-    """What each constant is multiplied by, shape (W, 11): that of all terms of a work.
+    """What each constant is multiplied by, shape (W, 12): that of all terms of a work.
 
     Args:
         model: of time, which gives the times of terms and cache misses.
@@ -57,7 +59,7 @@ def parts_of(model: TimeModel, works: Works, times_s: Floats) -> Floats:
 
 
 def term_parts(model: TimeModel, works: Works, times_s: Floats) -> Floats:
-    """The same of each term, shape (T, 11): terms share the time of their work as the model of time says."""
+    """The same of each term, shape (T, 12): terms share the time of their work as the model of time says."""
     works = model.with_kernels(works)
     p, each = works.products, model.term_times(works)
     each = each * (times_s / works.summed(works.term_work, each))[works.term_work]
@@ -71,6 +73,7 @@ def term_parts(model: TimeModel, works: Works, times_s: Floats) -> Floats:
     found["active_w"][product] = each[product] * np.minimum(1.0, p.blocks * p.splits / model.device.processors)
     found["tile_j_per_flop"][product] = 2 * p.blocks * p.tile_rows * p.tile_columns * p.inner * p.count
     found["operand_j_per_byte"][product] = p.operand_bytes * p.count
+    found["crossing_j_per_byte"][product] = p.crossing_bytes * p.count
     read = p.blocks * (p.tile_rows + p.tile_columns) * p.inner * p.each + p.partial_bytes
     found["cache_j_per_byte"][product] = (read + p.rows * p.columns * p.each) * p.count
     found["memory_j_per_byte"][product] = p.operand_bytes * p.count * model.missing(works)[p.work]
@@ -113,14 +116,14 @@ def start_of(device: Device, precision: str) -> Floats:
     each = 0.5 * device.power_w / peak
     rest = 0.2 * device.power_w
     active = 0.07 * device.power_w
-    return np.array([rest, rest, active, each, 5e-11, 2e-11, 8e-11, 1.5e-10, 4e-10, each, each])
+    return np.array([rest, rest, active, each, 5e-11, 2e-11, 2e-11, 8e-11, 1.5e-10, 4e-10, each, each])
 
 
 def fit_energy(parts: Floats, energies_j: Floats, centre: Floats, held: float) -> EnergyModel:
     """Constants from measured energies.
 
     Args:
-        parts: `parts_of` measured times, shape (W, 11).
+        parts: `parts_of` measured times, shape (W, 12).
         energies_j: measured, shape (W,).
         centre: constants that these are held to.
         held: weight of that, `HELD` or `HELD_LOOSELY`.

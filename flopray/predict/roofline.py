@@ -3,7 +3,8 @@
 A product of (rows, inner) by (inner, columns) is `blocks` tiles, each cut into `splits` parts of the inner dimension.
 A processor takes `waves = ceil(blocks x splits / processors)` of them, one after the other:
 
-    compute   inner / splits x hypot(step, waves x tile / rate) + waves x (start + tile bytes x store)
+    compute   inner / splits x hypot(step, waves x tile / rate) x (1 + crossing rows x factor)
+              + waves x (start + tile bytes x store)
     memory    bytes of operands and output / bandwidth
     product   launch + hypot(compute, memory) [+ reduction + bytes of partial sums / bandwidth of the cache]
 
@@ -14,6 +15,9 @@ A processor takes `waves = ceil(blocks x splits / processors)` of them, one afte
 Where the kernel of a product is not known, it is the fastest of some candidates, by these formulas: a library is taken
 to choose well. A tensor of an optimizer is gone through in blocks of 65,536 numbers, side by side, so that small
 tensors take as long as what they have of a block.
+
+Rows of an operand whose length is no multiple of a line of memory begin inside of one, so that what a tile reads of
+such a row lies in two lines. Crossing rows are their share, added up over both operands.
 
 The bandwidth is that of the cache where what an iteration goes through fits into it, else that of the memory, with a
 smooth step between. Eager work also takes the host a time for each launch, in parallel: the longer of both counts,
@@ -70,6 +74,7 @@ CONSTANTS = (
     Constant("tile_store_s_per_byte", "s/B", 0.7),
     Constant("transposed_factor", "1", 0.3),
     Constant("gradient_factor", "1", 0.3),
+    Constant("crossing_factor", "1", 1.0),
     Constant("bulk_efficiency", "1", 0.3),
     Constant("attention_efficiency", "1", 0.5),
     Constant("host_launch_s", "s", 0.5),
@@ -110,6 +115,7 @@ def start_of(device: Device, precision: str) -> Floats:
         "tile_store_s_per_byte": 1e-11,
         "transposed_factor": 1.0,
         "gradient_factor": 1.0,
+        "crossing_factor": 0.1,
         "bulk_efficiency": 0.6,
         "attention_efficiency": 0.4,
         "host_launch_s": 6e-6,
@@ -239,6 +245,8 @@ def _kernel_times(value: Mapping[str, float], works: Works, p: Products, process
     tile = p.tile_rows * p.tile_columns
     factor = np.choose(p.layout.astype(int), [1.0, value["transposed_factor"], value["gradient_factor"]])
     steps = np.ceil(p.inner / p.splits) * np.hypot(value["step_s"], waves * tile / value["processor_macs_per_s"])
+    first, second, _ = p.crossing
+    steps = steps * (1 + value["crossing_factor"] * (first + second))
     stored = waves * (value["tile_start_s"] + value["tile_store_s_per_byte"] * tile * p.each)
     moved = p.operand_bytes * (missing / value["memory_bytes_per_s"] + (1 - missing) / value["cache_bytes_per_s"])
     reduced = p.reduced * value["reduction_launch_s"] + p.partial_bytes / value["cache_bytes_per_s"]

@@ -19,7 +19,10 @@ from flopray.workloads.mlp import MLP
 
 NAMES = {"H100": "NVIDIA H100 80GB HBM3", "H200": "NVIDIA H200"}
 #: Differences from where a fit starts, in logarithms.
-SHIFTS = {"product_launch_s": 0.2, "pass_launch_s": -0.2, "step_s": 0.3, "processor_macs_per_s": -0.1}
+SHIFTS = {
+    **{"product_launch_s": 0.2, "pass_launch_s": -0.2, "step_s": 0.3, "processor_macs_per_s": -0.1},
+    "crossing_factor": 1.0,
+}
 
 
 def truth(device_type: str, precision: str) -> tuple[TimeModel, EnergyModel]:

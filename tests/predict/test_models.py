@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from imagined_gpu import made_frame, truth
 
-from flopray.predict.arrays import works_as_arrays
+from flopray.predict.arrays import LINE_BYTES, works_as_arrays
 from flopray.predict.domain import Domain
 from flopray.predict.energy import HELD_LOOSELY, UNITS, fit_energy, limited, parts_of, term_parts
 from flopray.predict.energy import start_of as energy_start
@@ -24,6 +24,13 @@ from flopray.workloads.operations import GRADIENT, PLAIN, TRANSPOSED, Bulk, Prod
 def point(n=4, d=512, m=64, **options):
     made = {"device_type": "H100", "precision": "bf16", "execution": "graph", **options}
     return MLP().point(n_layers=n, width=d, tokens=m, **made)
+
+
+def crossing(product: Product, precision: str) -> tuple[float, ...]:
+    """The shares of one product."""
+    time, _ = truth("H100", precision)
+    one = Work("mlp", "forward", precision, "graph", {}, (product,), product.flops, 1e6, 1e6)
+    return tuple(float(share[0]) for share in works_as_arrays([one], time.device, KernelChoices()).products.crossing)
 
 
 def work(flops=1.0, moved=1.0, **shape) -> Work:
@@ -46,6 +53,56 @@ def test_roofline_finds_times_and_energies_that_its_constants_made():
     time, _ = truth("H100", "bf16")
     for name in ("product_launch_s", "pass_launch_s"):
         assert fit.time.constants[name] == pytest.approx(time.constants[name], rel=0.15)
+
+
+def test_roofline_finds_what_rows_cost_that_cross_lines_of_memory():
+    rows = measured_rows([made_frame(widths=(200, 256, 520, 1024), tokens=(40, 64, 72, 256))])
+    (fit,) = fit_devices(rows, devices_of(rows), KernelChoices(), learn=False).values()
+    time, energy = truth("H100", "bf16")
+    assert fit.time.constants["crossing_factor"] == pytest.approx(time.constants["crossing_factor"], rel=0.15)
+    assert fit.energy.constants["crossing_j_per_byte"] == pytest.approx(
+        energy.constants["crossing_j_per_byte"], rel=0.15
+    )
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
+@pytest.mark.parametrize("numbers", [8, 16, 24, 40, 64, 80, 136])
+def test_the_share_of_crossing_rows_is_that_of_rows_laid_one_after_the_other(numbers, precision):
+    length = numbers * {"bf16": 2, "fp32": 4}[precision]
+    begins = np.arange(LINE_BYTES) * length
+    ends = begins + min(length, LINE_BYTES) - 1
+    share = (begins // LINE_BYTES != ends // LINE_BYTES).mean()
+    assert crossing(Product(PLAIN, 64, numbers, 64), precision) == (0, share, share)
+
+
+@pytest.mark.parametrize(
+    ("layout", "token_rows", "along"),
+    [
+        (PLAIN, False, ("inner", "columns", "columns")),
+        (TRANSPOSED, False, ("rows", "columns", "columns")),
+        (GRADIENT, False, ("inner", "inner", "columns")),
+        (PLAIN, True, ("inner", "inner", "rows")),
+        (TRANSPOSED, True, ("rows", "inner", "rows")),
+        (GRADIENT, True, ("rows", "columns", "columns")),
+    ],
+)
+def test_rows_of_matrices_are_as_long_as_the_edge_that_they_lie_along(layout, token_rows, along):
+    for edge in ("rows", "columns", "inner"):
+        sizes = {"rows": 64, "columns": 64, "inner": 64, edge: 72}
+        found = crossing(Product(layout, **sizes, token_rows=token_rows), "bf16")
+        assert [share > 0 for share in found] == [one == edge for one in along]
+
+
+def test_what_torch_lays_out_for_an_mlp_has_these_rows():
+    """Weights are (width, width), activations (width, tokens): rows as long as the width, and as the tokens."""
+    shares = {}
+    for d, m in ((72, 64), (64, 72)):
+        for one in MLP().operations(point(d=d, m=m), "train_step"):
+            if isinstance(one, Product):
+                shares[d, m, one.layout] = [share > 0 for share in crossing(one, "bf16")]
+    assert shares[72, 64, PLAIN] == shares[72, 64, TRANSPOSED] == [True, False, False]
+    assert shares[64, 72, PLAIN] == shares[64, 72, TRANSPOSED] == [False, True, True]
+    assert (shares[72, 64, GRADIENT], shares[64, 72, GRADIENT]) == ([False, False, True], [True, True, False])
 
 
 def test_constants_that_no_row_tells_stay_where_the_datasheet_puts_them():
