@@ -66,6 +66,8 @@ SPREAD = tuple(
 )
 #: Sizes that are no powers of two; most of d and m are no multiples of 64.
 ODD = tuple(f"reference/h200-mlp-odd/{name}" for name in ("odd_ab91", "oddh_ab91", "odd_c8c9", "oddh_c8c9"))
+#: Rows of odd sizes in this precision are in no fit either: they cost those of other sizes more than they gain.
+ODD_LEFT_OUT = "fp32"
 MODELS_RUN = "reference/h200-lm/lm_97ae"
 MLP_RUNS = ("h100_mlp_fp32", "h100_mlp_bf16", *BOARDS, *SPREAD, *ODD)
 RUNS = tuple(str(RESULTS / name) for name in (*MLP_RUNS, MODELS_RUN, "h200_causal_lm"))
@@ -88,9 +90,19 @@ LEFT_OUT_RUNS = ("h200_causal_lm", "h100_llama", "llama_again", "h200_llama")
 LEFT_OUT = ("llama-3.2-1b",)
 
 
+def fitted_frames(runs: Sequence[str]) -> tuple[list[Any], dict[str, Description]]:
+    """Frames of runs, without the rows that are in no fit."""
+    frames, workloads = load_frames(runs)
+    odd = {str(RESULTS / name) for name in ODD}
+    for place, run in enumerate(runs):
+        if run in odd:
+            frames[place] = frames[place][frames[place]["precision"] != ODD_LEFT_OUT]
+    return list(frames), workloads
+
+
 def measured(runs: Sequence[str]) -> tuple[Measured, dict[str, Description]]:
     """The rows of runs that can be fitted, and the descriptions of their workloads."""
-    frames, workloads = load_frames(runs)
+    frames, workloads = fitted_frames(runs)
     rows = measured_rows(frames, workloads=workloads, leave_out=LEFT_OUT)
     return rows, {**{name: cls() for name, cls in BUILT_IN.items()}, **workloads}
 
@@ -135,6 +147,7 @@ def page_of(predictor: Predictor) -> str:
         types=_types(predictor),
         left_out=_left_out(predictor),
         slice=answers_of(predictor, [str(RESULTS / one) for one in SLICES]),
+        odd=answers_of(predictor, [str(RESULTS / one) for one in ODD], f"precision == '{ODD_LEFT_OUT}'"),
         history=HISTORY.format(
             mlps=_history(fitted), language_models=" | ".join(_errors_by_group(fitted, LANGUAGE_MODELS).values())
         ),
@@ -435,7 +448,7 @@ def fit_and_draw(runs: Sequence[str], counted: Sequence[str]) -> None:
     rows, workloads = measured([*runs, *counted])
     if lines := differing(sets_of(rows, workloads)):
         sys.exit("\n".join([*lines, "write the list with --held-out and commit it before this fit"]))
-    frames, _ = load_frames(runs)
+    frames, _ = fitted_frames(runs)
     made = fit(frames, workloads=workloads, leave_out=LEFT_OUT, counted=rows.counted)
     draw(made, FOLDER, ("png",))
     judged = [group for group in made.groups if group.judged]  # one model alone cannot say how wrong a fit is

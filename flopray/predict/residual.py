@@ -37,7 +37,7 @@ _ALIKE = (0, 0, 0, 1, 2, 3, 3, 4)
 #: Fewer rows are not learned from.
 LEAST_ROWS = 24
 #: Where the search starts: sizes of terms' and works' residuals, noise of windows and boards, lengths in logarithms.
-_SIZE, _WORK_SIZE, _NOISE, _LENGTH, _WORK_LENGTH = 0.05, 0.03, 0.012, 2.0, 3.0
+_SIZE, _WORK_SIZE, _NOISE, _LENGTH, _WORK_LENGTH, _OWN = 0.05, 0.03, 0.012, 2.0, 3.0, 0.03
 _LOWEST, _HIGHEST = np.log((0.003, 0.3, 0.003)), np.log((0.3, 50.0, 0.1))
 _MOST_STEPS = 25
 #: The share of products counts for as much as this many logarithms.
@@ -72,6 +72,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         lengths: of the kernel, one for each size of the kind, in logarithms.
         points: sizes of its terms, shape (R, lengths).
         weights: of each point, shape (R,).
+        own: standard deviation of what one term alone has beyond the kernel, and its neighbours have not.
     """
 
     kind: str
@@ -79,6 +80,16 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     lengths: list[float]
     points: list[list[float]]
     weights: list[float]
+    own: float = 0.0
+
+    def of(self, sizes: Floats) -> Floats:
+        """What terms take beyond model 3, as logarithms, shape (U,).
+
+        Args:
+            sizes: of terms of this kind, shape (U, lengths).
+        """
+        apart = _apart(sizes, np.array(self.points), np.array(self.lengths)).sum(axis=2)
+        return (self.size**2 * _matern(apart) + self.own**2 * (apart == 0)) @ np.array(self.weights)
 
 
 class Residual(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,9 +111,7 @@ class Residual(msgspec.Struct, frozen=True, kw_only=True):
         for part in self.parts:
             own = np.flatnonzero(terms.kind == KINDS.index(part.kind))
             if own.size and part.points:
-                width = len(part.lengths)
-                apart = _apart(terms.sizes[own][:, :width], np.array(part.points), np.array(part.lengths))
-                found += terms.shares[:, own] @ (part.size**2 * _matern(apart.sum(axis=2)) @ np.array(part.weights))
+                found += terms.shares[:, own] @ part.of(terms.sizes[own][:, : len(part.lengths)])
         return found
 
 
@@ -172,6 +181,7 @@ def fit_residual(terms: Terms, residuals: Floats) -> Residual | None:
                 lengths=lengths.tolist(),
                 points=terms.sizes[own][:, : _WIDTHS[kind]].tolist(),
                 weights=[float(f"{value:.9g}") for value in weights[own]],
+                own=float(np.sqrt(search.own_variance(place, found.x))),
             )
         )
     return Residual(parts=parts)
@@ -188,9 +198,9 @@ class _Search:
         self.residuals = residuals
         self.own = {kind: np.flatnonzero(terms.kind == kind) for kind in sorted(set(terms.kind.tolist()))}
         self.shares = [terms.shares[:, own] for own in self.own.values()]
-        start, low, high = [np.log(_NOISE)], [_LOWEST[2]], [_HIGHEST[2]]
+        start, low, high = [np.log(_NOISE), np.log(_OWN)], [_LOWEST[2], _LOWEST[0]], [_HIGHEST[2], _HIGHEST[0]]
         first: dict[int, int] = {}
-        self.sizes, self.lengths, self.points = [], [], []
+        self.sizes, self.lengths, self.points, self.products = [], [], [], []
         for kind, own in self.own.items():
             width, whole = _WIDTHS[kind], KINDS[kind] == "work"
             if _ALIKE[kind] not in first:
@@ -204,6 +214,7 @@ class _Search:
             self.sizes.append(place)
             self.lengths.append(slice(place + 1, place + 1 + width))
             self.points.append(terms.sizes[own][:, :width])
+            self.products.append(KINDS[kind] in LAYOUTS)
         self.start, self.bounds = np.array(start), list(zip(low, high, strict=True))
 
     def kernels(self, logs: Floats) -> list[tuple[Floats, Floats]]:
@@ -214,11 +225,15 @@ class _Search:
             found.append((np.exp(2 * logs[self.sizes[place]]) * _matern(apart.sum(axis=2)), apart))
         return found
 
+    def own_variance(self, place: int, logs: Floats) -> float:
+        """Of what each term of a kind has for itself: that of products, whose kernels a library chooses one by one."""
+        return float(np.exp(2 * logs[1])) if self.products[place] else 0.0
+
     def factor(self, kernels: Sequence[tuple[Floats, Floats]], logs: Floats) -> Any:
         """The Cholesky factor of the covariance of residuals."""
         whole = np.exp(2 * logs[0]) * np.eye(len(self.residuals))
-        for shares, (kernel, _) in zip(self.shares, kernels, strict=True):
-            whole += shares @ kernel @ shares.T
+        for place, (shares, (kernel, _)) in enumerate(zip(self.shares, kernels, strict=True)):
+            whole += shares @ (kernel @ shares.T + self.own_variance(place, logs) * shares.T)
         return cho_factor(whole, lower=True)
 
     def loss(self, logs: Floats) -> tuple[float, Floats]:
@@ -233,6 +248,7 @@ class _Search:
         slope[0] += np.exp(2 * logs[0]) * np.trace(inner)
         for place, (kernel, apart) in enumerate(kernels):
             pulled = self.shares[place].T @ inner @ self.shares[place]
+            slope[1] += self.own_variance(place, logs) * np.trace(pulled)
             slope[self.sizes[place]] += (pulled * kernel).sum()
             steep = pulled * np.exp(2 * logs[self.sizes[place]] - np.sqrt(3 * apart.sum(axis=2)))
             slope[self.lengths[place]] += 1.5 * np.einsum("ij,ijk->k", steep, apart)
