@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from watch_accuracy import characteristics_of, estimate, ticks_of, timeline_of
 
@@ -150,9 +151,10 @@ def estimated(by: str, series: Series, shift_s: float, of: Series, uuid: str | N
         found = estimate(ticks_of(series, uuid, shift_s), timeline, characteristics_of(uuid))
     except FloprayError as error:
         return row | {"reason": str(error)}
-    at_s = series.samples["time_s"] + shift_s
-    seen = series.samples[(series.samples["uuid"] == uuid) & at_s.between(timeline.start_s[0], timeline.end_s[-1])]
-    mean_c, mean_w = (float(seen[name].mean()) for name in ("temperature_c", "power_w"))
+    samples = series.samples
+    at_s = samples["time_s"].to_numpy() + shift_s
+    seen = (samples["uuid"] == uuid) & (at_s >= timeline.start_s[0]) & (at_s <= timeline.end_s[-1])
+    mean_c, mean_w = (float(np.mean(samples.loc[seen, name])) for name in ("temperature_c", "power_w"))
     row |= {"energy_j": found.energy_j, "energy_rel_error": found.rel_error}
     return row | {"temperature_mean_c": None if math.isnan(mean_c) else mean_c, "power_w": mean_w}
 
@@ -215,12 +217,12 @@ def agreement(one: Mapping[str, Any], other: Mapping[str, Any], name: str = "ene
         name: `energy`, `time` or `energy_at_reference`.
     """
     unit = "s" if name == "time" else "j"
-    values = [row.get(f"{name}_{unit}") for row in (one, other)]
-    errors = [row.get(f"{name}_rel_error") for row in (one, other)]
-    if None in values or None in errors:
+    first, second = one.get(f"{name}_{unit}"), other.get(f"{name}_{unit}")
+    first_error, second_error = one.get(f"{name}_rel_error"), other.get(f"{name}_rel_error")
+    if first is None or second is None or first_error is None or second_error is None:
         return None
-    allowed = sum(value * error for value, error in zip(values, errors, strict=True))  # type: ignore[operator]
-    return {"difference": values[1] / values[0] - 1, "agree": abs(values[1] - values[0]) <= allowed}
+    allowed = first * first_error + second * second_error
+    return {"difference": second / first - 1, "agree": bool(abs(second - first) <= allowed)}
 
 
 def show(kept: Mapping[str, Any]) -> None:
