@@ -23,6 +23,7 @@ from flopray.audit.hardware import peak_flops_per_s
 from flopray.energy.meter import Meter
 from flopray.errors import InputError
 from flopray.flops.dispatched import DispatchedCount, dispatches_counted
+from flopray.mappings import Arguments
 from flopray.point import PRECISIONS
 from flopray.watching.api import watch
 from flopray.watching.running import Watch
@@ -96,7 +97,7 @@ class StepCosts:
         self._counting: ExitStack | None = None
         self._found: Any = None
         self._save, self._meter = save, meter
-        self._options: dict[str, Any] = {"leave_out": LEFT_OUT_STEPS} | options
+        self._options: Arguments = {"leave_out": LEFT_OUT_STEPS} | options
         self._told_steps, self._warned = 0, set[str]()
         self._last: tuple[float | None, RankCosts] | None = None
         self._again_s = self._started_s = 0.0
