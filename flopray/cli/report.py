@@ -92,11 +92,14 @@ def command_of(folder: RunFolder) -> str:
 
 def _sweeps_of(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The sweeps of a run's rows: its own, or those of its sources where these differ in settings."""
-    merged, own = manifest.get("merged"), manifest.get("sweep")
+    merged = manifest.get("merged")
     sources = merged.get("from") if isinstance(merged, Mapping) and merged.get("not_resumable") else None
-    found = [one.get("sweep") for one in sources if isinstance(one, Mapping)] if isinstance(sources, list) else []
-    whole = bool(found) and all(map(_is_a_sweep, found))
-    return [sweep for sweep in (found if whole else [own]) if _is_a_sweep(sweep)]
+    found: list[Any] = (
+        [one.get("sweep") for one in sources if isinstance(one, Mapping)] if isinstance(sources, list) else []
+    )
+    if not found or not all(map(_is_a_sweep, found)):
+        found = [manifest.get("sweep")]
+    return [sweep for sweep in found if _is_a_sweep(sweep)]
 
 
 def _is_a_sweep(sweep: Any) -> bool:
