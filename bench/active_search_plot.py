@@ -1,7 +1,8 @@
-"""The tables and the figure of `active_search.py`, from its JSON alone."""
+"""The table and the figure of `active_search.py`, from its JSON alone."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flopray.report.plot.figures import paper_style
-from flopray.report.text_table import TextTable
 
 STATISTICS = ("median", "rms", "p95")
+SHARES = ("5 %", "10 %", "20 %", "40 %")
 NAMES = {"active": "most informative", "random": "at random", "grid": "order of the grid"}
 _COLOURS = {"active": "#0072B2", "random": "#E69F00", "grid": "#666666"}
 _MARKERS = {"active": "o", "random": "s", "grid": "^"}
@@ -25,24 +26,32 @@ def _over_seeds(method: dict[str, Any], name: str) -> NDArray[np.float64]:
 
 
 def _title(grid: dict[str, Any]) -> str:
-    phases = ", ".join(grid["phases"])
-    return f"{grid['points']} MLPs, {grid['device']} {grid['precision']}\n{phases}"
+    phases = grid["phases"]
+    lines = [", ".join(phases[at : at + 2]) for at in range(0, len(phases), 2)]
+    return "\n".join([f"{grid['points']} MLPs, {grid['device']} {grid['precision']}", *lines])
 
 
-def table_of(grid: dict[str, Any]) -> str:
-    """Markdown: the middle of the seeds for each order and share."""
-    rows = []
-    for method in grid["methods"]:
-        cells = np.array([np.median(_over_seeds(method, name), axis=0) for name in STATISTICS]).T
-        with_models = "yes" if method["models"] else "no"
-        rows.append(
-            [NAMES[method["order"]], with_models, *(" / ".join(f"{100 * e:.1f}" for e in cell) for cell in cells)]
-        )
-    steps = [step["points"] for step in grid["methods"][0]["seeds"][0]]
-    header = ["order", "models", *(f"{points} points ({points / grid['points']:.0%})" for points in steps)]
-    note = "median / root mean square / 95th percentile of the errors in %, at points not measured; median over seeds"
-    name = f"{grid['run']}: {grid['device']} {grid['precision']}, {', '.join(grid['phases'])}"
-    return TextTable(name, header, [("", rows)], [note]).to_markdown()
+def table_of(grids: Sequence[dict[str, Any]]) -> str:
+    """Markdown: the middle of the seeds, as median / root mean square / 95th percentile in %."""
+    shares = (*(f"{share}, models" for share in SHARES), *(f"{share}, none" for share in SHARES[1:3]))
+    lines = ["| grid | order | " + " | ".join(shares) + " |", "|" + "---|" * (2 + len(shares))]
+    for grid in grids:
+        found = {(method["order"], method["models"]): _cells(method) for method in grid["methods"]}
+        for order, name in NAMES.items():
+            cells = found.get((order, True), ["not fitted"] * len(SHARES)) + found[order, False][1:3]
+            lines.append(f"| {_name(grid)} | {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cells(method: dict[str, Any]) -> list[str]:
+    cells = np.array([np.median(_over_seeds(method, name), axis=0) for name in STATISTICS]).T
+    return [" / ".join(f"{100 * e:.1f}" if e < 0.1 else f"{100 * e:.0f}" for e in cell) for cell in cells]
+
+
+def _name(grid: dict[str, Any]) -> str:
+    phases = grid["phases"]
+    named = ", ".join(phases) if len(phases) < 3 else f"{len(phases)} phases"
+    return f"{grid['device']} {grid['precision']}, {grid['points']} points, {named}"
 
 
 def draw(made: dict[str, Any], path: Path) -> None:

@@ -1,6 +1,8 @@
 """The most informative points: far ones first, none twice, and on real grids fewer of them for the same error."""
 
+import importlib
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +138,14 @@ def test_shipped_models_expect_what_was_measured_and_say_nothing_of_other_device
     assert np.isnan(table[1]).all()
     assert prior_of([unknown], objectives) is None
     assert prior_of([known] * 5_000, objectives) is None
+
+
+def test_the_page_has_the_table_of_the_kept_errors(monkeypatch):
+    monkeypatch.syspath_prepend(str(RESULTS.parents[1] / "bench"))
+    made = importlib.import_module("active_search_plot")
+    kept = json.loads((RESULTS / "active_search.json").read_text())
+    assert made.table_of(kept["grids"]) in (RESULTS.parent / "ray.md").read_text()
+    assert not {grid["run"] for grid in kept["grids"]} & {run.removeprefix("docs/results/") for run in kept["fit_to"]}
 
 
 def test_a_front_is_sought_where_two_quantities_are_at_odds():
