@@ -150,8 +150,30 @@ def judge(kept: dict[str, Any]) -> None:
                 f"{name:<18} {what:<12} {np.sum(np.abs(off) <= stated):>2} of {len(off)} hold {truth[what]:.5g}; RMS "
                 f"{np.sqrt(np.mean(off**2)):.2%}, mean {off.mean():+.2%}, stated {np.median(stated):.2%} in the median"
             )
-    if sweep := kept.get("sweep"):
-        print("the MLP, measured as in a sweep:", sweep)
+    if (sweep := kept.get("sweep")) and (one := kept["steps"].get("mlp graph")):
+        compare_with_sweep(sweep, one["windows"])
+
+
+def compare_with_sweep(sweep: dict[str, Any], windows: list[dict[str, Any]]) -> None:
+    """Print how many windows of the MLP agree with the sweep's value, which means within both intervals."""
+    at = {name: sweep.get(f"energy_at_reference_{name}") for name in ("j", "rel_error")}
+    values = {
+        "time_s": (sweep.get("time_s"), sweep.get("time_rel_error")),
+        "energy_j": (sweep.get("energy_j"), sweep.get("energy_rel_error")),
+        "reference_j": (at["j"], at["rel_error"]),
+    }
+    for what, (value, error) in values.items():
+        name = what[: what.rindex("_")] + "_rel_error"
+        pairs = [(w[what], w[name]) for w in windows if w[what] is not None and w[name] is not None]
+        if value is None or error is None or not pairs:
+            print(f"mlp as in a sweep  {what:<12} missing")
+            continue
+        off = np.array([found for found, _ in pairs]) / value - 1
+        allowed = np.array([found * stated for found, stated in pairs]) / value + error
+        print(
+            f"mlp as in a sweep  {what:<12} {np.sum(np.abs(off) <= allowed):>2} of {len(off)} agree with {value:.5g} ± "
+            f"{error:.2%} within both intervals; {off.min():+.2%} to {off.max():+.2%}, median {np.median(off):+.2%}"
+        )
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Accuracy of energy at a reference temperature: windows of several works at many temperatures of a board.
 
     python bench/thermal.py docs/results/thermal/*.json                 # tables
-    python bench/thermal.py docs/results/thermal/*.json --plot out.png  # and power over temperature
+    python bench/thermal.py docs/results/thermal/*.json --plot out.png  # and energy over temperature
+    python bench/thermal.py docs/results/thermal/h200*.json --prior-of "NVIDIA H100 80GB HBM3"
 
 The files come from `bench/thermal_record.py`. Each work is converted to the reference with a coefficient that was
 learned from the type's prior and from the other works of the same board (leave one out). For each work the table has
@@ -28,6 +29,8 @@ from flopray.energy.thermal import BoardTemperature, Condition, is_limited
 _LAUNCHED = ("small_launches", "llama_train_step", "awake_idle")
 #: Samples of the temperature that belong to a window: those of its last part.
 _WINDOW_S = 0.7
+#: A chip's sensor may be late: the same samples, this much earlier, are tried too.
+_LAG_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Window:
     cost: float
     rel_error: float
     end_c: float
+    earlier_c: float
     memory_c: float
     limited: bool
 
@@ -52,11 +56,12 @@ def windows_of(data: dict[str, Any]) -> dict[str, list[Window]]:
             continue
         samples = np.array([[t, c, np.nan if m is None else m] for t, c, m in row["samples"]], dtype=float)
         inside = samples[samples[:, 0] > -_WINDOW_S]
+        earlier = samples[(samples[:, 0] > -_WINDOW_S - _LAG_S) & (samples[:, 0] <= -_LAG_S)]
         cost = row["power_w"] if row["work"] in _LAUNCHED else row["energy_j"]
         limited = bool(is_limited(row.get("throttle"))) or row["power_w"] > 0.98 * limit_w
         condition = Condition(float(np.mean(inside[:, 1])), row["power_w"], error)
-        last = samples[-1]
-        found.setdefault(row["work"], []).append(Window(condition, cost, error, last[1], last[2], limited))
+        last, before = samples[-1], float(np.mean(earlier[:, 1]))
+        found.setdefault(row["work"], []).append(Window(condition, cost, error, last[1], before, last[2], limited))
     return found
 
 
@@ -69,7 +74,7 @@ def scatter_about_line(x: np.ndarray, cost: np.ndarray) -> float:
 
 def board_without(data: dict[str, Any], works: dict[str, list[Window]], name: str) -> BoardTemperature:
     """What the other works of a board say about it; those at the power limit are left out."""
-    board = BoardTemperature(data["device"]["device_name"], data["device"].get("power_limit_w"))
+    board = BoardTemperature(data["device"]["prior_of"], data["device"].get("power_limit_w"))
     for other, met in works.items():
         if other != name and not is_mostly_limited(met):
             for window in met:
@@ -111,6 +116,7 @@ def _judge_work(name: str, met: list[Window], board: BoardTemperature, reference
         "reference": float(np.std(told, ddof=1) / told.mean()),
         "line": scatter_about_line(temperature, cost),
         "line_end": scatter_about_line(np.array([w.end_c for w in met]), cost),
+        "line_earlier": scatter_about_line(np.array([w.earlier_c for w in met]), cost),
         "line_memory": scatter_about_line(np.array([w.memory_c for w in met]), cost),
         "coverage": float(np.mean(off <= stated)),
         "coverage_moved": float(np.mean(off <= moved)),
@@ -129,13 +135,14 @@ def table(data: dict[str, Any], rows: list[dict[str, Any]], reference_c: float) 
     lines = [
         f"**{board}, converted to {reference_c:g} °C**",
         "",
-        "| work | windows | °C | W | as measured | at reference | own line (mean T / end T / memory T) "
+        "| work | windows | °C | W | as measured | at reference | own line (mean T / end T / "
+        f"mean T {_LAG_S:g} s earlier / memory T) "
         "| W/K rule, own | stated (window, to the reference) | inside (by the latter alone) |",
         "|---" * 10 + "|",
     ]
     for row in sorted(rows, key=lambda row: (row["limited"], row["power_w"])):
         low, high = row["temperature_c"]
-        own = " / ".join(f"{row[name]:.2%}" for name in ("line", "line_end", "line_memory"))
+        own = " / ".join(f"{row[name]:.2%}" for name in ("line", "line_end", "line_earlier", "line_memory"))
         lines.append(
             f"| {row['work']}{' (at the power limit)' if row['limited'] else ''} | {row['windows']} | "
             f"{low:.0f}-{high:.0f} | {row['power_w']:.0f} | {row['raw']:.2%} | {row['reference']:.2%} | {own} | "
@@ -180,10 +187,12 @@ def main() -> None:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
     parser.add_argument("--reference-temperature", type=float, default=50.0, metavar="CELSIUS")
     parser.add_argument("--plot", type=Path, metavar="FILE")
+    parser.add_argument("--prior-of", metavar="DEVICE", help="start from the prior of another device than the board's")
     args = parser.parse_args()
     boards = []
     for path in args.files:
         data = json.loads(path.read_text())
+        data["device"]["prior_of"] = args.prior_of or data["device"]["device_name"]
         rows = judge(data, args.reference_temperature)
         print(table(data, rows, args.reference_temperature), end="\n\n")
         boards.append(data)

@@ -3,7 +3,7 @@
     python bench/watch_accuracy.py --loop conv --out DIR          # an eager convolutional net, 4 minutes
     python bench/watch_accuracy.py --loop trainer --out DIR       # the Trainer of transformers with EnergyCallback
     python bench/watch_accuracy.py --loop lightning --out DIR     # a fit of Lightning with EnergyMonitor
-    python bench/watch_accuracy.py --against-run --out DIR        # `flopray run` around `watch`, and a sweep: a minute
+    python bench/watch_accuracy.py --against-run --into FILE      # `flopray run`, `watch` and a sweep: 80 s
     python bench/watch_accuracy.py --read DIR                     # judge series that were kept before
 
 A loop is watched for `--seconds`. Then windows are cut from its series at random moments, each is estimated only
@@ -13,8 +13,6 @@ from its own data, and the truth is the energy of the 40 s around it over their 
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,8 +36,6 @@ from flopray.watching.timeline import Timeline
 AROUND_S = 40.0
 #: Steps of the first seconds are left out: the board warms up.
 FIRST_S = 10.0
-#: Shape of the loop that a sweep can measure too; its work takes longer than its launches.
-MLP_SHAPE = {"n_layers": 8, "width": 2048, "tokens": 8192}
 
 
 def conv(seconds: float, folder: Path) -> None:
@@ -149,27 +145,10 @@ def lightning(seconds: float, folder: Path) -> None:
     print(fit.callback_metrics)
 
 
-def mlp(seconds: float, folder: Path) -> None:
-    """The training step of a built-in MLP, launched eagerly, which a sweep can measure too."""
-    from flopray.workloads.phases import BuiltPoint
-
-    point = flopray.workloads.MLP(**MLP_SHAPE).point(device_type="GPU", precision="bf16", execution="eager")
-    step = BuiltPoint(point, device="cuda:0", seed=0).launched("train_step")
-    end_s = time.perf_counter() + seconds
-    with flopray.watch(save=folder) as w:
-        while time.perf_counter() < end_s:
-            with w.step():
-                step()
-                if w.step_count % 50 == 0:
-                    torch.cuda.current_stream().synchronize()
-    print(w.summary())
-
-
 LOOPS: dict[str, Callable[[float, Path], None]] = {
     "conv": conv,
     "trainer": trainer,
     "lightning": lightning,
-    "mlp": mlp,
 }
 
 
@@ -268,39 +247,12 @@ def _energy_of_spans(curve: EnergyCurve, timeline: Timeline, near: np.ndarray) -
     return energy_j / len(np.unique(step))
 
 
-def against_run(folder: Path, seconds: float) -> None:
-    """`flopray run` around scripts with a watch: energy of a step from the ticks of either, and from a sweep."""
-    for loop in ("conv", "mlp"):
-        one_against_run(folder, loop, seconds)
-    made = flopray.workloads.MLP(**MLP_SHAPE)
-    print("measured as in a sweep:")
-    print(flopray.profile(made, precision="bf16", execution="eager", phases=("train_step",)))
-
-
-def one_against_run(folder: Path, loop: str, seconds: float) -> None:
-    script = [sys.executable, __file__, "--loop", loop, "--seconds", f"{seconds:g}", "--out", str(folder / "inside")]
-    outside_at = str(folder / f"outside_{loop}")
-    outer = [sys.executable, "-m", "flopray", "run", "--out", outside_at, "--", *script, "--windows", "0"]
-    subprocess.run(outer, check=True)
-    inside, outside = load_series(folder / "inside" / loop), load_series(outside_at)
-    (uuid,) = {device["uuid"] for device in inside.about["summary"]["devices"]}
-    timeline = timeline_of(inside).since(2)
-    shift_s = outside.about["origin_s"] - inside.about["origin_s"]
-    meter = characteristics_of(uuid)
-    own = estimate(ticks_of(inside, uuid), timeline, meter)
-    other = estimate(ticks_of(outside, uuid, shift_s), timeline, meter)
-    print(f"{loop}: watch       {own.energy_j:.4f} J a step ± {own.rel_error:.2%}")
-    print(
-        f"{loop}: flopray run {other.energy_j:.4f} J a step ± {other.rel_error:.2%}: "
-        f"{other.energy_j / own.energy_j - 1:+.2%}"
-    )
-
-
 def main() -> None:
     """Watch a loop and judge it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--loop", choices=list(LOOPS), help="the loop to watch")
-    parser.add_argument("--against-run", action="store_true", help="`flopray run` around `watch`")
+    parser.add_argument("--against-run", action="store_true", help="see bench/against_run.py")
+    parser.add_argument("--into", type=Path, metavar="FILE", help="file that keeps the values of --against-run")
     parser.add_argument("--read", type=Path, metavar="DIR", help="a folder of kept series")
     parser.add_argument("--out", type=Path, default=Path("results/watch"), metavar="DIR", help="folder for the series")
     parser.add_argument("--seconds", type=float, default=240.0, help="how long a loop is watched")
@@ -310,7 +262,9 @@ def main() -> None:
     if args.read:
         judge(load_series(args.read), args.windows, tuple(args.lengths))
     elif args.against_run:
-        against_run(args.out, min(args.seconds, 20.0))
+        from against_run import against_run
+
+        against_run(args.out, args.seconds, args.into)
     elif args.loop:
         LOOPS[args.loop](args.seconds, args.out / args.loop)
         if args.windows:

@@ -85,6 +85,8 @@ ENTRIES = {
     ),
     "h100-mlp-spread": Wanted("time and energy of the MLP at 64 shapes that fill the space", "H100", ()),
     "h200-mlp-spread": Wanted("time and energy of the MLP at 64 shapes that fill the space", "H200", ()),
+    "h100-mlp-odd": Wanted("time and energy of the MLP at 64 shapes that are no powers of two", "H100", ()),
+    "h200-mlp-odd": Wanted("time and energy of the MLP at 64 shapes that are no powers of two", "H200", ()),
     "h100-mlp-slice": Wanted("time and energy of the MLP on a dense grid of d and m", "H100", ()),
     "h200-mlp-slice": Wanted("time and energy of the MLP on a dense grid of d and m", "H200", ()),
     "h100-llama": Wanted(

@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from flopray.audit import audit
+from flopray.cli.report import command_of
 from flopray.report.boards.agreement import left_out, pairs
 from flopray.report.boards.data import AT_REFERENCE, TIME, DeviceBoards, boards_of, short_names
 from flopray.report.flops.adjusted import held_out
 from flopray.report.flops.data import groups_of, load_runs, reconstructed
 from flopray.report.flops.held_out import METHODS, summarised
-from flopray.store.location import load_run
+from flopray.store.location import load_run, open_run
 from flopray.watching.series import load_series
 
 RESULTS = Path(__file__).with_name("results")
@@ -32,6 +34,15 @@ Frame = Any
 _PHASES = ("forward", "backward")
 _LLAMA_KEY = ["precision", "sequence_length", "phase"]
 _LLAMA_BOARDS = {"h100_llama": "NVIDIA H100 80GB HBM3", "h200_llama": "NVIDIA H200"}
+#: What tells rows of language models apart here.
+_WORK = ["model", "precision", "phase", "execution"]
+#: Flags that say the same as none.
+_DEFAULTS = (
+    *("--weights random", "--attention auto", "--routing uniform", "--checkpointing off", "--adapter none"),
+    *("--instruments time energy", "--seed 0"),
+)
+#: Longest line of a command.
+_LINE = 105
 _WINDOW_METHODS = ("ticks", "begin_end", "zeus", "power_instant", "power_average")
 
 
@@ -165,24 +176,60 @@ def llama() -> str:
 
 @functools.cache
 def causal_lm() -> str:
-    """Energy per token of language models, by phase and precision, with the stated error of the window."""
-    frame = rows("h200_causal_lm").query("execution == 'compile_graph' and status == 'ok'")
+    """Energy per token of language models, by phase and precision, with the stated error of the window.
+
+    A star marks what was measured again in longer windows; models of another execution than the others say it.
+    """
+    again = set(rows("h200_causal_lm_longer")[_WORK].itertuples(index=False, name=None))
+    frame = rows("h200_causal_lm").query("status == 'ok'")
+    sizes = frame.groupby(["execution", "model"])["parameters"].first().sort_values()
     cells = {
-        (row.model, row.phase, row.precision): _with_error(row.energy_per_token_j, row.energy_rel_error, "J")
+        (row.execution, row.model, row.phase, row.precision): _with_error(
+            row.energy_per_token_j, row.energy_rel_error, "J"
+        )
+        + (" *" if (row.model, row.precision, row.phase, row.execution) in again else "")
         for row in frame.itertuples()
     }
-    sizes = frame.groupby("model")["parameters"].first().sort_values()
     columns = [(phase, precision) for phase in ("train_step", "prefill", "decode") for precision in ("bf16", "fp8")]
     lines = [
-        [model, f"{count / 1e6:,.0f} M", *(cells.get((model, *column), "") for column in columns)]
-        for model, count in sizes.items()
+        [
+            model if execution == "compile_graph" else f"{model}, `{execution}`",
+            f"{count / 1e6:,.0f} M",
+            *(cells.get((execution, model, *column), "") for column in columns),
+        ]
+        for (execution, model), count in sizes.items()
     ]
     return table(["model", "parameters", *(f"{phase}, {precision}" for phase, precision in columns)], lines)
 
 
+def causal_lm_sweeps() -> str:
+    """The commands that measured the language models, of all sweeps that were merged."""
+    return _commands("h200_causal_lm")
+
+
+def causal_lm_longer_sweeps() -> str:
+    """The commands of the longer windows."""
+    return _commands("h200_causal_lm_longer")
+
+
+def _commands(run: str) -> str:
+    """What measures a run's rows again, as shell commands in short lines, without flags that say the same as none."""
+    commands = []
+    for command in command_of(open_run(RESULTS / run)).splitlines():
+        flags = [flag for flag in command.split(" --") if f"--{flag}" not in _DEFAULTS]
+        lines = [flags[0]]
+        for flag in flags[1:]:
+            if len(lines[-1]) + len(flag) > _LINE:
+                lines.append(f"   --{flag}")
+            else:
+                lines[-1] += f" --{flag}"
+        commands.append(" \\\n ".join(lines))
+    return "```bash\n" + "\n".join(commands) + "\n```"
+
+
 def causal_lm_longer() -> str:
     """The same work in windows of up to 10 s, beside those of up to 2 s."""
-    key = ["model", "precision", "phase", "execution"]
+    key = _WORK
     before, lines = rows("h200_causal_lm").set_index(key), []
     for row in rows("h200_causal_lm_longer").sort_values(["execution", "phase", *key[:2]]).itertuples():
         where, cells = (row.model, row.precision, row.phase, row.execution), ["", ""]
@@ -468,7 +515,8 @@ def overheads() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     made.__name__: made
     for made in (
-        *(mlp_fp32, mlp_bf16, energy_windows, llama, llama_again, llama_apart, causal_lm, causal_lm_longer, references),
+        *(mlp_fp32, mlp_bf16, energy_windows, llama, llama_again, llama_apart, references),
+        *(causal_lm, causal_lm_sweeps, causal_lm_longer, causal_lm_longer_sweeps),
         *(boards, boards_left_out, measured, watched),
         *(counters, predictions, overheads, mixed),
     )
@@ -669,10 +717,37 @@ def _of_models() -> list[str]:
         f"{reached.sum()} of the {len(frame)} rows as a graph reach 2 % in energy; prefill in bf16 states up to "
         f"{percent(frame['energy_rel_error'].max())}. Of the other {(~reached).sum()} rows, {capped} ended",
         f"Measured: {said[0]}, {said[1]}",
+        _audited("h200_causal_lm"),
+        _audited("reference/h200-lm/lm_97ae"),
+        _not_again(),
         f"{known.sum()} of {len(lm)} rows have time and energy",
         f"{window} of {_span_s(lm):.0f} s were in measured windows",
         f"{(known & lm['energy_at_reference_j'].isna()).sum()} rows have no energy at the reference temperature",
     ]
+
+
+def _audited(run: str) -> str:
+    """What the audit says of a run, and its notes with how many rows each is about."""
+    frame = rows(run)
+    findings = [finding for finding in audit(frame) if finding.rule != "not_judged"]
+    severities = Counter(str(finding.severity) for finding in findings)
+    counts = [f"{severities[word]} {word}" for word in ("impossible", "implausible")]
+    notes = Counter(finding.rule for finding in findings if finding.severity == "note")
+    named = " and ".join(f"{count} `{rule}`" for rule, count in sorted(notes.items()))
+    return f"The audit of its {len(frame)} rows: {', '.join(counts)}, and {severities['note']} notes ({named})"
+
+
+def _not_again() -> str:
+    """Rows with an error of 20 % or more that no longer window measured again."""
+    frame, longer = rows("h200_causal_lm"), rows("h200_causal_lm_longer")
+    again = set(longer[_WORK].itertuples(index=False, name=None))
+    wide = frame[frame["energy_rel_error"] >= 0.2]
+    left = [row for row in wide.itertuples() if tuple(getattr(row, name) for name in _WORK) not in again]
+    named = " and ".join(
+        f"{row.model} in {row.phase}, {row.precision} (± {percent(row.energy_rel_error)})"
+        for row in sorted(left, key=lambda row: row.model, reverse=True)
+    )
+    return f"of {len(wide)} rows with an error of 20 % or more, {len(left)} were not measured again: {named}"
 
 
 def _of_longer() -> list[str]:
@@ -688,6 +763,7 @@ def _of_longer() -> list[str]:
         f"{longer['window_s'].max():.1f} s",
         f"differ from the first ones by {abs(ratio).min() * 100:.1f} to {abs(ratio).max() * 100:.1f} %",
         f"fp8 saves {saved.min() * 100:.0f} to {saved.max() * 100:.0f} % there",
+        _audited("h200_causal_lm_longer"),
     ]
 
 

@@ -44,6 +44,20 @@ CONDITIONS = (
 )
 #: Columns whose meaning the audit knows: those of records, of the MLP's and Llama's runs, and other people's keys.
 KNOWN = COLUMN_NAMES | FORMER_NAMES | set(KEY_COLUMNS)
+#: Further fields of the workloads that come with flopray, which tell their points apart, and further columns, which
+#: follow from a point or are what was found. They are known in tables of flopray's own: elsewhere `task` or `limit` may
+#: mean anything.
+OWN_FIELDS = frozenset({"routing", "task", "include_path", "num_fewshot", "limit", "chat_template"})
+OWN_COLUMNS = frozenset(
+    {
+        *("expert_flops", "router_flops", "adapter_flops", "trained_parameters", "active_parameters", "model_type"),
+        *("score", "score_stderr", "score_low", "score_high", "score_metric", "score_filter"),
+        *("score_higher_is_better", "scores", "samples", "samples_of_task", "requests", "fewshot_examples"),
+        *("time_per_sample_s", "energy_per_sample_j", "time_per_point_s", "time_per_point_rel_error"),
+        *("energy_per_point_j", "energy_per_point_rel_error", "per_point_reason"),
+        *("model_commit", "task_version", "harness_version"),
+    }
+)
 #: Keys that identify without describing; left out where a finding is named in a line.
 _OPAQUE_KEYS = frozenset({"run", "source", "trial_id", "workload", "batch_size"})
 #: Keys whose values say by themselves what they are; others are named, such as `attention=auto`.

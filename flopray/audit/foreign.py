@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from flopray.audit.cells import are_plain_numbers, identities, names_of
-from flopray.audit.findings import KNOWN, Finding, Row, Severity, is_missing, number
+from flopray.audit.findings import KNOWN, OWN_COLUMNS, OWN_FIELDS, Finding, Row, Severity, is_missing, number
 from flopray.audit.likely_columns import how_to_rename
 
 #: Columns that the audit reads as numbers.
@@ -72,16 +72,21 @@ def _not_a_number(rows: Sequence[Row], column: str, places: Sequence[int]) -> Fi
     return Finding("not_a_number", Severity.NOTE, sentence, numbers=numbers, rows=tuple(places))
 
 
-def telling_apart(rows: Sequence[Row]) -> list[str]:
+def telling_apart(rows: Sequence[Row], columns: Collection[str] = ()) -> list[str]:
     """Columns that the audit does not know and that tell rows apart: `kernel`, `rank`, `optimizer`, `sparsity`.
 
     Texts, flags and whole numbers do; so do fractions, unless their name is that of an outcome (`loss`, `gpu_util`), or
     the rows are flopray's own, whose settings are known. Fractions of any name do that come again.
+
+    Args:
+        rows: of the table.
+        columns: that are known to follow from a point or to be what was found, as those that a workload states.
     """
     found = []
-    own = any("schema_version" in row for row in rows)
+    own = _are_own(rows)
+    known = KNOWN | set(columns) | (OWN_COLUMNS if own else set())
     for column in _columns(rows):
-        if column in KNOWN or str(column).endswith(("_s", "_j", "_w", "_c", "_hz", "_bytes", "_flops", "_rel_error")):
+        if column in known or str(column).endswith(("_s", "_j", "_w", "_c", "_hz", "_bytes", "_flops", "_rel_error")):
             continue
         seen = Counter(identities(rows, column))
         seen.pop(None, None)
@@ -105,20 +110,24 @@ def _like_a_number(cell: Any) -> bool:
     return isinstance(cell, str) and _NUMBER_TEXT.fullmatch(cell.strip()) is not None
 
 
-def not_understood(rows: Sequence[Row], further: Sequence[str], fields: Sequence[str] = ()) -> list[Finding]:
+def not_understood(
+    rows: Sequence[Row], further: Sequence[str], fields: Collection[str] = (), columns: Collection[str] = ()
+) -> list[Finding]:
     """Notes on unknown columns: those that tell rows apart, and those that sound like what is judged.
 
     Args:
         rows: of the table.
         further: columns that tell rows apart.
         fields: columns that are known to name points.
+        columns: that are known to follow from a point or to be what was found.
     """
-    found, further = [], [column for column in further if column not in fields]
+    known = KNOWN | {*fields, *columns} | (OWN_FIELDS | OWN_COLUMNS if _are_own(rows) else set())
+    found, further = [], [column for column in further if column not in known]
     if further:
         them = "it" if len(further) == 1 else "them"
         sentence = f"rows are also told apart by {_listed(further)}, which the audit does not know"
         found.append(_note(f"{sentence}: only rows that agree in {them} are compared with one another"))
-    strange = [str(column) for column in _columns(rows) if column not in KNOWN and str(column) not in fields]
+    strange = [str(column) for column in _columns(rows) if column not in known]
     unknown = [column for column in strange if column not in further]
     like = [column for column in unknown if sounds_measured(column)]
     if like := [column for column in like if not all(is_missing(row.get(column)) for row in rows)]:
@@ -140,6 +149,11 @@ def is_outcome(column: object) -> bool:
 
 def _note(sentence: str) -> Finding:
     return Finding("not_understood", Severity.NOTE, sentence)
+
+
+def _are_own(rows: Sequence[Row]) -> bool:
+    """Whether flopray wrote the table."""
+    return any("schema_version" in row for row in rows)
 
 
 def _columns(rows: Sequence[Row]) -> Iterable[Any]:

@@ -106,7 +106,10 @@ def audit_row(row: Row) -> list[Finding]:
 
 
 def audit_rows(
-    rows: Sequence[Row], labels: Sequence[Hashable] | None = None, fields: Sequence[str] = ()
+    rows: Sequence[Row],
+    labels: Sequence[Hashable] | None = None,
+    fields: Sequence[str] = (),
+    columns: Sequence[str] = (),
 ) -> list[Finding]:
     """Findings on a table: rows by themselves, points against their parts, and points along each axis.
 
@@ -114,16 +117,17 @@ def audit_rows(
         rows: records; rows whose status says that they have no numbers are holes, and are not judged.
         labels: what to call the rows in `Finding.rows`; their positions by default.
         fields: columns that name points, such as those of a run's workload; others are told apart by what they hold.
+        columns: those that follow from a point or are what was found, as a run's workload states them.
 
     Returns:
         Findings from worst to mildest. The last ones are notes that say which rule could not judge how many rows.
     """
     places = [place for place, row in enumerate(rows) if not is_hole(row)]
     solid, axes = without_axes([rows[place] for place in places])
-    further = telling_apart(solid)
+    further = telling_apart(solid, columns)
     several = device_count_column(solid)
     spread = device_spread_column(solid) if several is None else None
-    found: list[Finding] = axes + not_numbers(solid) + not_understood(solid, further, fields)
+    found: list[Finding] = axes + not_numbers(solid) + not_understood(solid, further, fields, columns)
     unjudged: dict[Unjudged, int] = defaultdict(int)
     _judge_rows(solid, several or spread, found, unjudged)
     for members in _points(solid, further):
@@ -139,9 +143,9 @@ def audit_rows(
     return [dataclasses.replace(f, rows=tuple(names[places[place]] for place in f.rows)) for f in found]
 
 
-def audit(frame: pd.DataFrame, fields: Sequence[str] = ()) -> list[Finding]:
+def audit(frame: pd.DataFrame, fields: Sequence[str] = (), columns: Sequence[str] = ()) -> list[Finding]:
     """`audit_rows` of a frame; `Finding.rows` are labels of its index."""
-    return audit_rows(rows_of(frame), labels=list(frame.index), fields=fields)
+    return audit_rows(rows_of(frame), labels=list(frame.index), fields=fields, columns=columns)
 
 
 def _with_fields(finding: Finding, rows: Sequence[Row], fields: Sequence[str]) -> Finding:

@@ -226,7 +226,7 @@ def _audited(options: Options, told: Callable[[FloprayError], str]) -> int:
         folder = local_folder(options.path)
         frame, read_as = load_records(folder, rename=parse_renames(options.rename), per=options.per)
         frame = frame.reset_index(drop=True)
-        findings = audit(frame, _fields_of(folder))
+        findings = audit(frame, **_stated_by(folder))
         if options.csv:
             to_csv(options.csv, findings)
     except FloprayError as error:
@@ -241,8 +241,10 @@ def _audited(options: Options, told: Callable[[FloprayError], str]) -> int:
     return int(any(finding.severity is Severity.IMPOSSIBLE for finding in findings))
 
 
-def _fields_of(folder: Path) -> list[str]:
-    """Names of the fields of a run's workload, which tell its points apart; none of other tables."""
+def _stated_by(folder: Path) -> dict[str, list[str]]:
+    """What a run's workload states: `fields`, which tell its points apart, and `columns`; nothing of other tables."""
     with suppress(FloprayError):
-        return [field.name for field in open_run(folder).workload.fields if not field.implied]
-    return []
+        workload = open_run(folder).workload
+        fields = [field.name for field in workload.fields if not field.implied]
+        return {"fields": fields, "columns": [column.name for column in workload.columns]}
+    return {}

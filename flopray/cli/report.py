@@ -77,12 +77,37 @@ def write(runs: Sequence[str | Path], out: Path | None, formats: Sequence[str], 
 
 
 def command_of(folder: RunFolder) -> str:
-    """The command that measures the same again; only the name of a run that no sweep made."""
+    """The command that measures the same again, or the commands, a line each; only the name of a run without a sweep.
+
+    A run that was merged from sweeps with different axes or settings has those of all of them: its own axes are their
+    union, of which not every combination was measured.
+    """
     if of_reference(folder.manifest):
         return f"# {folder.address} comes with flopray: flopray reference {folder.name} has its commands"
-    sweep = folder.manifest.get("sweep")
-    if not isinstance(sweep, Mapping) or not isinstance(sweep.get("axes"), Mapping):
+    sweeps = _sweeps_of(folder.manifest)
+    if not sweeps:
         return f"# {folder.name}: made from other runs"
+    return "\n".join(dict.fromkeys(_command(folder, sweep) for sweep in sweeps))
+
+
+def _sweeps_of(manifest: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The sweeps of a run's rows: its own, or those of its sources where these differ in settings."""
+    merged = manifest.get("merged")
+    sources = merged.get("from") if isinstance(merged, Mapping) and merged.get("not_resumable") else None
+    found: list[Any] = (
+        [one.get("sweep") for one in sources if isinstance(one, Mapping)] if isinstance(sources, list) else []
+    )
+    if not found or not all(map(_is_a_sweep, found)):
+        found = [manifest.get("sweep")]
+    return [sweep for sweep in found if _is_a_sweep(sweep)]
+
+
+def _is_a_sweep(sweep: Any) -> bool:
+    return isinstance(sweep, Mapping) and isinstance(sweep.get("axes"), Mapping)
+
+
+def _command(folder: RunFolder, sweep: Mapping[str, Any]) -> str:
+    """The command of one sweep, a line for each shard."""
     named = str(sweep.get("workload", ""))
     built_in = BUILT_IN.get(named)
     fields = {each.name: each for each in (built_in or folder.workload).fields}

@@ -7,10 +7,14 @@ formula makes the count null and is named: one of another package, one with a pr
 one that takes two matrices and is not known to work on elements alone. Attention counts as full squares, with the
 query's number of heads, so that grouped queries are right as well.
 
+Formulas are of dense operands: a product with a sparse, jagged or otherwise stored one is refused by its name as well.
+Multiplying and adding complex numbers takes four real multiplications and additions each, which are 8 FLOPs.
+
 Elementwise operations are not counted. The dispatcher does not see some launches: replays of a CUDA graph, Triton
 kernels that are called directly, models that AOTInductor compiled. A callable that makes one has no count, and it is
-named. Functions of `torch.compile` run their original code while they are counted. Threads that a step starts are
-counted with it, and so is what it gives to an executor; threads that ran before are not.
+named. What other libraries compute, such as a product of NumPy, is in no count, and nothing tells of it. Functions of
+`torch.compile` run their original code while they are counted. Threads that a step starts are counted with it, and so
+is what it gives to an executor; threads that ran before are not.
 """
 
 from __future__ import annotations
@@ -47,25 +51,12 @@ _ELEMENTWISE = {
     *("linalg_vector_norm", "linalg_norm", "linalg_cross", "linalg_diagonal", "fft_fftshift", "fft_ifftshift"),
     *("fft_fftfreq", "fft_rfftfreq", "slice_inverse", "dist", "_pdist_backward", "_dirichlet_grad"),
     *("_standard_gamma_grad", "_transform_bias_rescale_qkv", "_sparse_coo_tensor_with_dims_and_tensors"),
-    *("sparse_compressed_tensor", "_sparse_sum_backward"),
+    *("sparse_compressed_tensor", "_sparse_sum_backward", "_linalg_check_errors"),
 }
 #: Words in the names of operators that take several matrices and do not multiply them: they move, compare, normalise or
 #: differentiate elements. An operator with a product's word still counts as a product.
 _NO_PRODUCTS = {
-    *(
-        "pool",
-        "unpool",
-        "norm",
-        "softmax",
-        "loss",
-        "index",
-        "scatter",
-        "gather",
-        "embedding",
-        "copy",
-        "where",
-        "masked",
-    ),
+    *("pool", "unpool", "norm", "softmax", "loss", "index", "scatter", "gather", "embedding", "copy", "where"),
     *("mask", "foreach", "fused", "sampler", "pad", "padded", "padding", "dropout", "quantize", "quantized", "nested"),
     *("elu", "gelu", "glu", "relu", "prelu", "rrelu", "leaky", "hardshrink", "hardsigmoid", "hardswish", "hardtanh"),
     *("softplus", "softshrink", "shrink", "threshold", "sigmoid", "silu", "swish", "mish", "tanh", "logit"),
@@ -75,7 +66,7 @@ _NO_PRODUCTS = {
     *("eq", "ne", "lt", "le", "gt", "ge", "gcd", "lcm", "floor", "divide", "rsub", "heaviside", "copysign", "lshift"),
     *("rshift", "irshift", "batch", "binomial", "bernoulli", "normal", "uniform", "rand", "randint", "linspace"),
     *("logspace", "segment", "sequence", "jagged", "indices", "meshgrid", "broadcast", "expand", "view", "reshape"),
-    *("histc", "unique", "min", "max", "storage", "metadata", "amp", "assert", "dual", "spdiags"),
+    *("histc", "unique", "min", "max", "storage", "metadata", "amp", "assert", "dual", "spdiags", "masked"),
 }
 #: Namespaces of torch's own operators. What other operators do is unknown.
 _OWN = ("aten", "prim", "prims", "profiler", "c10d", "_c10d_functional", "inductor", "higher_order")
@@ -227,7 +218,9 @@ class _Counter(TorchDispatchMode):
         if (known := totals.known.get(func)) is None:
             known = totals.known[func] = _known(func)
         name, formula, multiplies = known
-        if formula is None and func not in totals.whole and hasattr(func, "decompose"):
+        stored = None if multiplies is False and formula is None else _stored(args, kwargs)
+        # A jagged operator that is taken apart comes back as itself, again and again.
+        if formula is None and stored is None and func not in totals.whole and hasattr(func, "decompose"):
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
@@ -235,8 +228,10 @@ class _Counter(TorchDispatchMode):
             totals.whole.add(func)
         out = totals.call(func, args, kwargs)
         flops: int | None = 0
-        if formula is not None:
-            flops = int(formula(*args, **kwargs, out_val=out))
+        if stored is not None and (formula is not None or multiplies):
+            name, flops = f"{name} with a {stored} operand", None
+        elif formula is not None:
+            flops = int(formula(*args, **kwargs, out_val=out)) * _real_products(out)
         elif multiplies or (multiplies is None and _takes_matrices(args, kwargs)):
             flops = None
         totals.add(Operation(func, name, flops, args, kwargs, out))
@@ -258,6 +253,23 @@ def _known(func: Any) -> tuple[str, Callable[..., Any] | None, bool | None]:
 
 def _called(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     return func(*args, **kwargs)
+
+
+def _stored(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+    """How the first operand is stored whose elements are not all there at regular places, such as `sparse_csr`."""
+    for value in tree_leaves((args, dict(kwargs))):
+        if isinstance(value, torch.Tensor):
+            if value.layout is not torch.strided:
+                return str(value.layout).removeprefix("torch.").strip("_")
+            if value.is_nested:
+                return "nested"
+    return None
+
+
+def _real_products(out: Any) -> int:
+    """Real products and sums for each one of a result: four where it is complex."""
+    first = next((value for value in tree_leaves(out) if isinstance(value, torch.Tensor)), None)
+    return 4 if first is not None and first.is_complex() else 1
 
 
 def _takes_matrices(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:

@@ -77,6 +77,7 @@ class EnergyMonitor(Callback):
 
     def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
         """A region, which interrupts a step that has begun."""
+        self._costs.interrupt()
         if self._costs.watch is not None:
             self._validation = self._costs.watch.open_region("validation", interrupts=True)
 

@@ -23,6 +23,7 @@ from flopray.audit.hardware import peak_flops_per_s
 from flopray.energy.meter import Meter
 from flopray.errors import InputError
 from flopray.flops.dispatched import DispatchedCount, dispatches_counted
+from flopray.mappings import Arguments
 from flopray.point import PRECISIONS
 from flopray.watching.api import watch
 from flopray.watching.running import Watch
@@ -67,7 +68,7 @@ class StepCosts:
         save: folder that gets the series at the end; with several ranks `-rankN` is added, and `-2`, `-3`, ... where a
             folder holds an earlier one.
         meter: another source of energy than the GPUs' own.
-        every: seconds between two samples.
+        options: of `flopray.watch`.
 
     Attributes:
         watch: of this rank, once it has begun.
@@ -81,7 +82,7 @@ class StepCosts:
         precision: str | None = None,
         save: str | Path | None = None,
         meter: Meter | None = None,
-        every: float = 0.5,
+        **options: Any,
     ) -> None:
         if precision is not None and precision not in PRECISIONS:
             raise InputError(f"precision: unknown {precision!r}, choose from {', '.join(PRECISIONS)}")
@@ -95,7 +96,8 @@ class StepCosts:
         self._to_count = 0
         self._counting: ExitStack | None = None
         self._found: Any = None
-        self._save, self._meter, self._every = save, meter, every
+        self._save, self._meter = save, meter
+        self._options: Arguments = {"leave_out": LEFT_OUT_STEPS} | options
         self._told_steps, self._warned = 0, set[str]()
         self._last: tuple[float | None, RankCosts] | None = None
         self._again_s = self._started_s = 0.0
@@ -118,14 +120,30 @@ class StepCosts:
         while save is not None and (Path(str(folder)) / "summary.json").exists():
             folder, number = f"{save}-{number}", number + 1
         self._told_steps, self._last, self._started_s = 0, None, time.perf_counter()
-        self.watch = watch(leave_out=LEFT_OUT_STEPS, save=folder, meter=self._meter, every=self._every)
+        self.watch = watch(save=folder, meter=self._meter, **self._options)
         return self.watch
 
     def begin(self) -> None:
         """A step begins."""
-        if self.watch is None:
-            return
-        self.watch.begin_step()
+        if self.watch is not None:
+            self.watch.begin_step()
+            self._begin_counting()
+
+    def next(self) -> None:
+        """The step that has begun, if one has, ends, and the next one begins; regions interrupt it."""
+        self._end_counting()
+        if self.watch is not None:
+            self.watch.next_step()
+            self._begin_counting()
+
+    def interrupt(self) -> None:
+        """Something follows that is in no step: a step that is being counted is not, and a later one is instead."""
+        if self._counting is not None:
+            self._counting.close()
+            self._counting = None
+            self._to_count += 1
+
+    def _begin_counting(self) -> None:
         if self._to_count:
             self._to_count -= 1
             self._counting = ExitStack()
@@ -138,8 +156,8 @@ class StepCosts:
             self.watch.end_step()
 
     def stop(self) -> Summary | None:
-        """Ends the watch; a second call does nothing."""
-        self._end_counting()
+        """Ends the watch; a second call does nothing. A step that has not ended has no FLOPs."""
+        self.interrupt()
         if self.watch is not None:
             self.summary = self.watch.stop().summary()
             self.watch = None

@@ -81,10 +81,11 @@ def measure(
 ) -> Measurement | StepMeasurement:
     """Measure one iteration of a step: time, energy and FLOPs, each with its interval or a reason why it has none.
 
-    The step is warmed up, counted once at the dispatcher, and repeated without pause until time and energy are known to
-    `target_error`, or for `max_seconds`. It may change its own state, as an optimizer with a real learning rate does or
-    a data loader: what is measured is the mean over the iterations of the window, and afterwards the model has been
-        trained for as many iterations. Data must not run out: `itertools.cycle(loader)` starts a loader over.
+    The step is warmed up, counted at the dispatcher until two calls agree, and repeated without pause until time and
+    energy are known to `target_error`, or for `max_seconds`. It may change its own state, as an optimizer with a real
+    learning rate does or a data loader: what is measured is the mean over the iterations of the window, and afterwards
+    the model has been trained for as many iterations. Data must not run out: `itertools.cycle(loader)` starts a loader
+    over.
 
     Instead of a step its phases can be given, any of `forward`, `backward` and `optimizer`. Each is measured by itself,
     and all of them in order as the whole step, so that the result says whether they add up.
@@ -100,7 +101,8 @@ def measure(
         target_error: relative half width of the 95 % interval that ends the window.
         max_seconds: cap on the window; of phases, on each of their windows.
         device: a torch device such as `cuda:1` or `cpu`; by default the current GPU, or the CPU where there is none.
-        execution: `eager` calls the step as it is, `graph` captures it into a CUDA graph, `compile` compiles it.
+        execution: `eager` calls the step as it is, `graph` captures it into a CUDA graph, `compile` compiles it,
+            `compile_graph` compiles and captures it.
         precision: one of `flopray.point.PRECISIONS`, whose peak `mfu` is a share of. The peak of a CPU is measured.
         reference_temperature: in Celsius; the energy of a GPU is also given at this temperature, where it is known how
             its power follows temperature (`Measurement.at_reference`).

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from flopray.energy.nvml import GpuState
 from flopray.energy.reference import EnergyAtReference
+from flopray.measurement.statistics import FEWEST_LAPS
 from flopray.store.window_series import WindowSeries
 from flopray.units import counted, prefixed
 
@@ -239,8 +240,12 @@ def at_reference_line(at: EnergyAtReference) -> str:
 
 
 def with_error(value: float, unit: str, rel_error: float | None) -> str:
-    """A value with the half width of its 95 % interval, such as `12.9 ms ± 1.4%`."""
-    error = "error unknown: too few repeats" if rel_error is None else f"± {rel_error:.1%}"
+    """A value with the half width of its 95 % interval, such as `12.9 ms ± 1.4%`.
+
+    A time without one had too few laps, each of which may be many iterations.
+    """
+    why = f": fewer than {FEWEST_LAPS} laps" if unit == "s" else ""
+    error = f"error unknown{why}" if rel_error is None else f"± {rel_error:.1%}"
     return f"{prefixed(value, unit)} {error}"
 
 

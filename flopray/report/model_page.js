@@ -28,7 +28,8 @@ function axis(title, unit, values) {
 
 function hover(row, each, unit) {
   const entry = row.values[each.name], audit = row.severity ? `<br>audit: ${safe(row.severity)}` : "";
-  return `${safe(row.model)}<br>${safe(row.gpu)} ${row.precision}<br>${number(entry.value / unit.factor, 4)} ${unit.label} ${percent(entry.error)}${audit}`;
+  const other = row.instead ? `<br>measured as ${safe(row.instead)}` : "";
+  return `${safe(row.model)}<br>${safe(row.gpu)} ${row.precision}${other}<br>${number(entry.value / unit.factor, 4)} ${unit.label} ${percent(entry.error)}${audit}`;
 }
 
 function drawLines(part, rows) {
@@ -43,7 +44,8 @@ function drawLines(part, rows) {
     const values = own.map(row => row.values[each.name].value / unit.factor);
     return { type: "scatter", mode: "lines+markers", name: safe(`${gpu} ${precision}`), x: own.map(row => row.sizes[of.name] / across.factor), y: values,
       line: { color: COLOURS[precision], width: 1.5 }, text: own.map(row => hover(row, each, unit)), hoverinfo: "text",
-      marker: { symbol: SYMBOLS[part.gpus.indexOf(gpu) % SYMBOLS.length], size: 9, color: COLOURS[precision] },
+      // hollow: measured in another execution
+      marker: { symbol: own.map(row => SYMBOLS[part.gpus.indexOf(gpu) % SYMBOLS.length] + (row.instead ? "-open" : "")), size: 9, color: COLOURS[precision] },
       error_y: { type: "data", array: own.map((row, i) => (row.values[each.name].error || 0) * values[i]), thickness: 1, width: 3, color: COLOURS[precision] } };
   })).filter(Boolean);
   const { legend, bottom } = bottomLegend(traces.length, isNarrow());
@@ -51,10 +53,10 @@ function drawLines(part, rows) {
   return true;
 }
 
-const HEADER = ["comparison", "phase", "gpu", "precision", "model", "parameters", "flops_per_token", "metric", "unit", "value", "rel_error", "missing"];
+const HEADER = ["comparison", "phase", "gpu", "precision", "model", "parameters", "flops_per_token", "metric", "unit", "value", "rel_error", "missing", "measured_as"];
 const csvRows = (part, rows, metrics) => rows.flatMap(row => metrics.map(each => {
   const entry = row.values[each.name];
-  return [part.title, row.phase, row.gpu, row.precision, row.model, row.sizes.parameters, row.sizes.flops_per_token, each.name, each.unit, entry.value, entry.error, entry.missing];
+  return [part.title, row.phase, row.gpu, row.precision, row.model, row.sizes.parameters, row.sizes.flops_per_token, each.name, each.unit, entry.value, entry.error, entry.missing, row.instead];
 }));
 
 const shown = (value, unit) => { if (value === null) return "-"; const of = unitFor(unit, value); return `${number(value / of.factor)} ${of.label}`.trim(); };
@@ -68,7 +70,7 @@ function draw() {
   if (!each) return show([]);
   fillTable(`${each.title}; ±: half width of a 95 % interval`, ["model", "GPU", "precision", "parameters", "FLOP per token", each.short, "±"], rows.map(row => {
     const entry = row.values[each.name];
-    return [row.model, row.gpu, row.precision, shown(row.sizes.parameters, ""), shown(row.sizes.flops_per_token, "FLOP"),
+    return [row.instead ? `${row.model} (${row.instead})` : row.model, row.gpu, row.precision, shown(row.sizes.parameters, ""), shown(row.sizes.flops_per_token, "FLOP"),
       entry.value === null ? { text: entry.missing, kind: "text" } : shown(entry.value, each.unit), percent(entry.error)];
   }), 3);
   show(["lines"]);

@@ -2,9 +2,10 @@
 
 A Gaussian process stands for each quantity, in its logarithm, over the logarithms of the dimensions and the choices of
 a point: a linear trend and a smooth rest (Rasmussen and Williams, Gaussian Processes for Machine Learning, 2006,
-http://gaussianprocess.org/gpml/). For a surface the next point is the one that reduces the remaining variance over the
-whole grid most (Cohn 1996, https://doi.org/10.1613/jair.295); for a Pareto front the one that is most likely on it,
-weighted by how uncertain it is. This module knows no Ray.
+http://gaussianprocess.org/gpml/), both relative to what fitted models expect, where there are some. For a surface the
+next point is the one that reduces the remaining variance over the whole grid most (Cohn 1996,
+https://doi.org/10.1613/jair.295); for a Pareto front the one that is most likely on it, weighted by how uncertain it
+is. This module knows no Ray.
 """
 
 from __future__ import annotations
@@ -61,10 +62,13 @@ class Surrogate:
     Args:
         features: of the N points, shape (N, F).
         seed: of the draws.
+        prior: the K quantities as models expect them, shape (N, K), positive or NaN; a quantity that they do not expect
+            at each point is learned without. None where there are no models.
     """
 
-    def __init__(self, features: Floats, seed: int = 0) -> None:
+    def __init__(self, features: Floats, seed: int = 0, prior: Floats | None = None) -> None:
         self.features = features
+        self._prior = np.zeros((len(features), 1)) if prior is None else _whole_columns(prior)
         self._random = np.random.default_rng(seed)
         self._values: dict[int, Floats] = {}
         self._fitted = 0
@@ -80,7 +84,7 @@ class Surrogate:
         """Note the values measured at a point: K positive quantities, NaN where one is missing."""
         array = np.array(values, float)
         with np.errstate(invalid="ignore", divide="ignore"):
-            self._values[place] = np.where(array > 0, np.log(array), np.nan)
+            self._values[place] = np.where(array > 0, np.log(array), np.nan) - self._prior[place]
 
     def next_of_surface(self, running: Sequence[int] = (), of: Sequence[int] | None = None) -> int:
         """The point that reduces the remaining variance over the grid most.
@@ -116,6 +120,7 @@ class Surrogate:
         seen = self._sample(left)
         signs = np.where(smaller, 1.0, -1.0)
         draws, spreads = self._draws(seen, running)
+        draws, logs = draws + self._expected(seen), logs + self._expected(whole)
         on_front = np.zeros(len(seen))
         for draw in draws:
             front = np.asarray(front_of(signs * np.vstack([draw, logs])))
@@ -125,8 +130,9 @@ class Surrogate:
     def predict(self) -> tuple[Floats, Floats]:
         """The quantities that are known at all points: values and standard deviations of their logarithms, (N, K)."""
         self._learn()
-        means, variance = self._posterior(range(len(self.features)))
-        return np.exp(means), np.sqrt(np.maximum(variance, 0))[:, None] * self._scales
+        places = range(len(self.features))
+        means, variance = self._posterior(places)
+        return np.exp(means + self._expected(places)), np.sqrt(np.maximum(variance, 0))[:, None] * self._scales
 
     @property
     def _noise(self) -> float:
@@ -148,10 +154,20 @@ class Surrogate:
         if not self._values:
             return [], np.zeros((0, 0))
         table = np.stack(list(self._values.values()))
-        table = table[:, np.isfinite(table).any(axis=0)]
+        table = table[:, self._is_known]
         whole: Any = np.isfinite(table).all(axis=1)
         places = np.array(list(self._values))
         return places[whole].tolist(), table[whole]
+
+    @property
+    def _is_known(self) -> NDArray[np.bool_]:
+        """Whether some point has it, of each quantity."""
+        return np.isfinite(np.stack(list(self._values.values()))).any(axis=0)
+
+    def _expected(self, places: Sequence[int]) -> Floats:
+        """Logarithms of the known quantities as models expect them, which the values are relative to, (places, K)."""
+        is_known = self._is_known
+        return np.broadcast_to(self._prior, (len(self.features), len(is_known)))[list(places)][:, is_known]
 
     def _learn(self) -> None:
         """Fit the kernel, if there are enough new points."""
@@ -184,6 +200,13 @@ class Surrogate:
         root = vectors * np.sqrt(np.maximum(values, 0))
         normal = self._random.standard_normal((_DRAWS, means.shape[1], len(places)))
         return means + (normal @ root.T).transpose(0, 2, 1) * self._scales, np.sqrt((root**2).sum(axis=1))
+
+
+def _whole_columns(prior: Floats) -> Floats:
+    """Logarithms; of a column that is not whole, zeros: half of a surface would be relative to something else."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        logs = np.log(prior)
+    return np.where(np.isfinite(logs).all(axis=0), logs, 0.0)
 
 
 def _kernel(dimensions: int) -> Any:

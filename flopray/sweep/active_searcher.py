@@ -9,11 +9,14 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from flopray.point import Point
 from flopray.store.tune_results import Result
 from flopray.sweep.active import Surrogate, features_of
 from flopray.sweep.definition import Sweep
 from flopray.sweep.grid_keys import Key, number_of
 from flopray.sweep.grid_searcher import GridSearcher
+from flopray.sweep.prior import prior_of
+from flopray.sweep.space import grid
 
 #: Candidates for each choice; from a larger grid this many are drawn at random.
 _MOST_CANDIDATES = 5_000
@@ -37,7 +40,8 @@ class ActiveGrid(GridSearcher):
             keys = [key for place, key in enumerate(keys) if place in drawn or key in known]
         self._keys = keys
         self._places = {key: place for place, key in enumerate(keys)}
-        self._surrogate = Surrogate(features_of(self._axes, keys), sweep.settings.seed)
+        prior = prior_of([_point(sweep, key) for key in keys], self._objectives)
+        self._surrogate = Surrogate(features_of(self._axes, keys), sweep.settings.seed, prior)
         self._running: dict[str, int] = {}
         self._lost: set[int] = set()
         for key, values in known.items():
@@ -70,3 +74,8 @@ class ActiveGrid(GridSearcher):
             self._lost.add(place)  # a point without any number is not tried again, and is not learned from
         else:
             self._surrogate.tell(place, values)
+
+
+def _point(sweep: Sweep, key: Key) -> Point:
+    axes = {name: (value,) for name, value in zip(sweep.axes, key, strict=True)}
+    return grid(sweep.workload, axes, sweep.implied)[0]

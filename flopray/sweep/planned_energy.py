@@ -1,8 +1,8 @@
 """Cost of a sweep by models that were fitted to measurements: seconds, and joules of the boards.
 
-A board draws the power of a phase during warm-up and window, and that of a waiting board in between.
-Power is predicted energy over predicted time. What is not known is not guessed: without a fit for the type, the
-precision and the kind of workload there are no joules.
+A board draws the power of a phase during warm-up and window, and that of a waiting board in between: while a model is
+built, compiled or captured, the processor works. Power is predicted energy over predicted time. What is not known is
+not guessed: without a fit for the type, the precision and the kind of workload there are no joules.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from flopray.predict.prediction import Prediction
 from flopray.predict.predictor import Predictor
 from flopray.predict.shipped import shipped
 from flopray.settings import MeasureSettings
-from flopray.sweep.prediction import Rates, phase_seconds, predict_point_seconds
+from flopray.sweep.prediction import Rates, busy_seconds, phase_seconds, predict_point_seconds
 from flopray.sweep.summary import duration
 from flopray.units import prefixed
 
@@ -82,10 +82,11 @@ def planned_energy(
     energy_j = busy_s = shift_s = 0.0
     for point, phase, known in found:
         each_s = known.time_s.value
-        ours = sum(phase_seconds(settings, point, phase, rates, has_energy=True, each_s=each_s))
-        shift_s += ours - sum(phase_seconds(settings, point, phase, rates, has_energy=True))
-        busy_s += ours
-        energy_j += ours * (known.energy_j.value if known.energy_j else 0.0) / each_s
+        shift_s += sum(phase_seconds(settings, point, phase, rates, has_energy=True, each_s=each_s))
+        shift_s -= sum(phase_seconds(settings, point, phase, rates, has_energy=True))
+        running_s = sum(busy_seconds(settings, each_s, rates, has_energy=True))
+        busy_s += running_s
+        energy_j += running_s * (known.energy_j.value if known.energy_j else 0.0) / each_s
     scale, seconds = len(points) / len(chosen), seconds + shift_s
     energy_j += max(seconds - busy_s, 0.0) * predictor.waiting_w(points[0].device_type)
     outside = sum(known.outside is not None for _, _, known in found) / len(found)

@@ -159,6 +159,19 @@ def phase_seconds(
     if model.sees_attention and phase != "optimizer_step" and not is_compiled(point.execution):
         prepare_s += ready_s + 2 * each_s
     prepare_s += model.overhead_s(point, phase)
+    warm_up_s, window_s = busy_seconds(settings, each_s, rates, has_energy=has_energy)
+    return prepare_s + each_s + warm_up_s, window_s
+
+
+def busy_seconds(settings: MeasureSettings, each_s: float, rates: Rates, *, has_energy: bool) -> tuple[float, float]:
+    """Predicted warm-up of a phase and its window, in seconds: all this time the device runs it.
+
+    Args:
+        settings: how it is measured.
+        each_s: time of one iteration.
+        rates: of the device.
+        has_energy: whether the device has an energy source.
+    """
     lap_s = max(each_s, _LAP_S)
     cap_s = min(_WARM_UP_CAP_S, _WARM_UP_CAP_SHARE * settings.max_seconds)
     laps = max(3, math.ceil(_WARM_UP_S / lap_s)) if 3 * lap_s < cap_s else math.ceil(cap_s / lap_s)
@@ -166,7 +179,7 @@ def phase_seconds(
     if has_energy and "energy" in settings.instruments:
         window_s = max(energy_window_s(settings.target_error), _LEAST_WINDOW_S)
     window_s = min(settings.max_seconds, max(window_s, _LEAST_LAPS * lap_s))
-    return prepare_s + each_s + laps * lap_s, math.ceil(window_s / lap_s - 1e-9) * lap_s
+    return laps * lap_s, math.ceil(window_s / lap_s - 1e-9) * lap_s
 
 
 def _compile_seconds(point: Point, phase: str) -> float:

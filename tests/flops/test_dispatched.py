@@ -286,3 +286,75 @@ def test_operators_that_take_functions_are_counted_or_named():
         torch.cond(torch.tensor(True), lambda x: x @ x, lambda x: x, (torch.ones(4, 4),))
 
     assert "no formula for cond" in str(count_dispatched(step).reason)
+
+
+def sparse(layout):
+    eye = torch.eye(16)
+    return {
+        "sparse_csr": eye.to_sparse_csr,
+        "sparse_csc": eye.to_sparse_csc,
+        "sparse_coo": eye.to_sparse,
+        "sparse_bsr": lambda: eye.to_sparse_bsr((4, 4)),
+    }[layout]()
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+@pytest.mark.parametrize("layout", ["sparse_csr", "sparse_csc", "sparse_coo", "sparse_bsr"])
+@pytest.mark.parametrize("product", ["mm", "mv", "addmm", "linear"])
+def test_a_product_of_a_sparse_operand_is_refused_by_its_name(layout, product):
+    matrix, x = sparse(layout), torch.ones(16, 8)
+    work = {
+        "mm": lambda: matrix @ x,
+        "mv": lambda: matrix @ x[:, 0],
+        "addmm": lambda: torch.addmm(x, matrix, x),
+        "linear": lambda: torch.nn.functional.linear(x.T, matrix),
+    }[product]
+    found = count_dispatched(work)
+    assert found.flops is None
+    assert "no formula for aten." in found.reason
+    assert " with a sparse_" in found.reason  # linear transposes: csr becomes csc
+
+
+def test_what_other_layouts_do_to_elements_counts_as_nothing():
+    assert count_dispatched(lambda: sparse("sparse_coo") * 2).flops == 0
+    assert count_dispatched(lambda: torch.ones(4, 4).to_mkldnn() * torch.ones(4, 4).to_mkldnn()).flops == 0
+    jagged = torch.nested.nested_tensor([torch.ones(3, 8), torch.ones(5, 8)], layout=torch.jagged)
+    assert count_dispatched(lambda: jagged * 2).flops == 0
+
+
+def test_a_dense_product_beside_a_sparse_one_is_no_sum():
+    matrix, x = sparse("sparse_coo"), torch.ones(16, 8)
+    found = count_dispatched(lambda: (x.T @ x, matrix @ x))
+    assert (found.flops, found.by_operator) == (None, {"aten.mm": 2 * 8 * 16 * 8})
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested")
+@pytest.mark.parametrize(("layout", "said"), [(torch.jagged, "jagged"), (torch.strided, "nested")])
+def test_nested_tensors_are_refused_by_the_operators_name(layout, said):
+    nested = torch.nested.nested_tensor([torch.ones(3, 8), torch.ones(5, 8)], layout=layout)
+    found = count_dispatched(lambda: torch.nn.functional.linear(nested, torch.ones(4, 8)))
+    assert found.flops is None
+    assert f"aten.linear with a {said} operand" in found.reason
+
+
+def test_a_complex_product_takes_four_real_ones():
+    x = torch.ones(4, 8, dtype=torch.complex64)
+    assert count_dispatched(lambda: x @ x.T).flops == 8 * 4 * 8 * 4
+    assert count_dispatched(lambda: torch.vdot(x[0], x[0])).flops == 8 * 8
+    weight = x.clone().requires_grad_()
+    backward = count_dispatched(lambda: (weight @ x.T).abs().sum().backward()).flops
+    assert backward == 2 * 8 * 4 * 8 * 4
+
+
+def test_checking_errors_multiplies_nothing():
+    found = count_dispatched(lambda: torch.linalg.solve(torch.eye(4), torch.ones(4, 2)))
+    assert found.flops is None
+    assert "_linalg_solve_ex" in found.reason
+    assert "_linalg_check_errors" not in found.reason
+
+
+def test_quantized_products_are_refused_by_their_name():
+    layer = torch.ao.nn.quantized.dynamic.Linear(8, 4)
+    found = count_dispatched(lambda: layer(torch.ones(2, 8)))
+    assert found.flops is None
+    assert "quantized.linear_dynamic" in found.reason

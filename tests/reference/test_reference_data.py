@@ -58,6 +58,7 @@ def test_the_card_says_what_is_in_the_run(entry):
         "h200-mlp-slice/slice_528a",
         "h200-mlp-slice/slice_0fc4",
         "h200-mlp-spread/spread_9f6b_tf32",
+        "h200-mlp-odd/oddh_c8c9",
         pytest.param("h200-lm/lm_97ae", marks=pytest.mark.slow),
     ],
 )

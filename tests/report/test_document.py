@@ -161,6 +161,27 @@ def test_the_commands_of_shards_measure_each(tmp_path):
     assert first[:-12] == second[:-12]
 
 
+def test_the_commands_of_a_merged_run_are_those_of_its_sweeps(tmp_path):
+    """Their union would measure points that no sweep had, and in the phases of the first one alone."""
+    sweep = dict(RunFolder.open(BOARDS[1]).manifest["sweep"])
+    sources = [
+        sweep | {"axes": sweep["axes"] | {"width": width}, "settings": sweep["settings"] | {"phases": phases}}
+        for width, phases in (([64], ["forward"]), ([128], ["backward"]), ([64], ["forward"]))
+    ]
+    merged = {"from": [{"name": "part", "sweep": each} for each in sources], "not_resumable": "they differ"}
+    first, second = command.command_of(made_run(tmp_path, merged=merged)).splitlines()
+    assert " --d 64 " in first
+    assert " --phases forward " in first
+    assert " --d 128 " in second
+    assert " --phases backward " in second
+    # sources that are parts of one sweep are measured again by it
+    alike = {"from": [{"name": "part", "sweep": sweep}] * 2, "not_resumable": None}
+    assert len(command.command_of(made_run(tmp_path / "alike", merged=alike)).splitlines()) == 1
+    # where a source has no sweep, the run's own axes are all that is known
+    odd = {"from": [{"name": "part", "sweep": None}, *merged["from"]], "not_resumable": "they differ"}
+    assert len(command.command_of(made_run(tmp_path / "odd", merged=odd)).splitlines()) == 1
+
+
 def test_the_command_of_a_workload_from_a_file_names_the_file(tmp_path):
     source = {"path": "/home/me/my nets/conv.py", "class_name": "ConvNet", "sha256": "0", "lines": []}
     said = command.command_of(made_run(tmp_path, workload_source=source))

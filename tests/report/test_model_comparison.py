@@ -154,3 +154,74 @@ def test_the_command_writes_it_beside_the_comparisons(tmp_path, capsys):
     assert "A token by model" in capsys.readouterr().out
     assert len(pd.read_csv(out / "models.csv")) == 3
     assert (out / "gpus" / "models" / "1x512-eager.png").stat().st_size > 10_000
+
+
+def of_execution(model, execution, **further):
+    """A row of an execution; `record` makes those of `eager`."""
+    point = make_point(
+        *("causal_lm",),
+        **{"device_type": "H100", "precision": "bf16", "model": model, "weights": "random", "attention": "auto"},
+        **{"routing": "uniform", "checkpointing": False, "batch_size": 1, "sequence_length": 512},
+        execution=execution,
+    )
+    return record(model, execution=execution, trial_id=point.id, **further)
+
+
+GONE = dict.fromkeys(("time_s", "energy_j", "energy_per_token_j", "time_rel_error", "energy_rel_error"))
+REFUSED = {"status": "unsupported", "status_reason": "its masks come from the host", "energy_status": "failed", **GONE}
+
+
+class TestWhereAnExecutionIsRefused:
+    def models(self, tmp_path, *others):
+        """Two models as graphs, and one that cannot be captured, with its rows of other executions."""
+        small = (of_execution(model, "compile_graph") for model in ("gpt2", "mixtral-tiny"))
+        refused = of_execution("llama-3.2-1b", "compile_graph", **REFUSED)
+        groups = models_in(tmp_path, *small, refused, *others)
+        return next(group for group in groups if "compile_graph" in group.title)
+
+    def test_what_was_measured_in_another_one_is_shown_and_marked(self, tmp_path):
+        models = self.models(tmp_path, of_execution("llama-3.2-1b", "compile"), of_execution("llama-3.2-1b", "graph"))
+        assert models.title == "1 × 512, compile_graph"
+        (row,) = models.rows[models.rows["model"] == "llama-3.2-1b"].to_dict("records")
+        assert (row["execution"], row["instead_of"], row["status"]) == ("compile", "compile_graph", "ok")
+        said = "as compile, since compile_graph is unsupported: its masks come from the host"
+        assert models.missing() == [f"inference of llama-3.2-1b on H100 bf16: {said}"]
+        table = models_table(models)
+        assert [cells[0] for _, rows in table.sections for cells in rows][-1] == "llama-3.2-1b (compile)"
+        figure = draw_models(models)
+        left = figure.axes[0]
+        assert not [c for c in left.collections if c.get_gid() == "hole"]
+        (mark,) = [line for line in left.lines if line.get_gid() == "other execution"]
+        assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (SIZES["llama-3.2-1b"][0], SIZES["llama-3.2-1b"][2])
+        # it is on no line of the others
+        assert [sorted(line.get_xdata()) for line in lines_of(left)] == [[1.4e6, 124e6]]
+        legend = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+        assert "square: llama-3.2-1b as compile, compile_graph has no value" in legend
+        csv = models_csv([models]).set_index("model")["instead_of"]
+        assert csv.to_dict() == {"gpt2": "", "mixtral-tiny": "", "llama-3.2-1b": "compile_graph"}
+
+    def test_only_the_same_work_stands_in(self, tmp_path):
+        others = [
+            of_execution("llama-3.2-1b", "compile", phase="decode"),
+            of_execution("llama-3.2-1b", "graph", precision="fp16"),
+            of_execution("llama-3.2-1b", "eager", batch_size=8),
+            of_execution("llama-3.2-1b", "eager", adapter="lora:8"),
+        ]
+        models = self.models(tmp_path, *others)
+        assert models.missing() == ["inference of llama-3.2-1b on H100 bf16: unsupported"]
+        assert [c for c in draw_models(models).axes[0].collections if c.get_gid() == "hole"]
+
+    def test_a_value_of_its_own_stays(self, tmp_path):
+        own = of_execution("llama-3.2-1b", "compile_graph", energy_per_token_j=5e-3)
+        small = of_execution("gpt2", "compile_graph")
+        groups = models_in(tmp_path, small, own, of_execution("llama-3.2-1b", "compile"))
+        (models,) = groups
+        assert list(models.rows["instead_of"]) == ["", ""]
+        assert models.rows["energy_per_token_j"].max() == 5e-3
+
+    @pytest.mark.extras("html")
+    def test_the_page_says_the_execution(self, tmp_path):
+        models = self.models(tmp_path, of_execution("llama-3.2-1b", "eager"))
+        data = json.loads(re.search(r'\{"metrics":.*?\}\]\}\]\}', page_text([models]))[0])
+        rows = {row["model"]: row["instead"] for row in data["groups"][0]["rows"]}
+        assert rows == {"gpt2": "", "mixtral-tiny": "", "llama-3.2-1b": "eager"}

@@ -1,6 +1,8 @@
 """The most informative points: far ones first, none twice, and on real grids fewer of them for the same error."""
 
+import importlib
 import itertools
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +10,12 @@ import pytest
 
 from flopray import load_run
 from flopray.errors import FloprayError
+from flopray.predict.shipped import shipped
 from flopray.settings import MeasureSettings
 from flopray.sweep.active import Surrogate, features_of
 from flopray.sweep.definition import Sweep
+from flopray.sweep.objectives import objectives_of
+from flopray.sweep.prior import MODEL, prior_of
 from flopray.workloads.mlp import MLP
 
 pytestmark = pytest.mark.extras("active")
@@ -80,6 +85,67 @@ def test_a_measured_grid_is_known_from_fewer_points_than_drawn_at_random(run):
 
     at_random = [error(np.random.default_rng(seed).permutation(len(keys))) for seed in range(3)]
     assert error(None) < 0.8 * np.mean(at_random)
+
+
+def test_what_models_expect_is_corrected_by_what_is_measured():
+    """A surface with a step that a smooth process cannot know, 20 % above a prior that knows the step."""
+    places = np.linspace(0, 1, 40)
+    expected = (np.exp(3 * places) * np.where(places > 0.52, 4.0, 1.0))[:, None]
+    truth = 1.2 * expected
+    errors = {}
+    for name, prior in (
+        ("with", expected),
+        ("without", None),
+        ("missing", np.where(places > 0.9, np.nan, 1.0)[:, None]),
+    ):
+        surrogate = Surrogate(places[:, None], prior=prior)
+        for place in (0, 12, 26, 39):
+            surrogate.tell(place, truth[place])
+        errors[name] = np.abs(surrogate.predict()[0] / truth - 1).max()
+    assert errors["with"] < 0.02 < 0.2 < errors["without"]
+    assert errors["missing"] == errors["without"]
+
+
+def test_a_prior_does_not_change_which_points_are_on_the_front():
+    """The front is of the quantities, not of their ratios to a prior that has them the wrong way round."""
+    places = np.linspace(0, 1, 30)
+    costs = np.stack([np.exp(-places), np.exp(places)], axis=1)
+    costs[20:] *= 5
+    surrogate = Surrogate(np.stack([places, np.arange(30) >= 20], axis=1), prior=costs * np.exp(4 * places)[:, None])
+    for place in (0, 10, 19, 20, 29):
+        surrogate.tell(place, costs[place])
+    drawn = []
+    for _ in range(8):
+        place = surrogate.next_of_front([True, True])
+        surrogate.tell(place, costs[place])
+        drawn.append(place)
+    assert sum(place < 20 for place in drawn) >= 7
+
+
+def test_shipped_models_expect_what_was_measured_and_say_nothing_of_other_devices():
+    objectives = objectives_of(
+        ["forward/time_s", "forward/flops_per_j", "forward/memory_peak_bytes"], ["forward"], ["forward"]
+    )
+    model = MLP(n_layers=8, width=1024, tokens=128)
+    known = model.point(device_type="H100", precision="bf16", execution="graph")
+    unknown = model.point(device_type="B300", precision="bf16", execution="graph")
+    table = prior_of([known, unknown], objectives)
+    assert table[0, 0] == pytest.approx(44.3e-6, rel=0.2)  # 44.3 us were measured
+    assert table[0, 1] == pytest.approx(
+        2 * 8 * 1024**2 * 128 / shipped().predict(known, "forward", model=MODEL).energy_j.value, rel=0.01
+    )
+    assert np.isnan(table[0, 2])
+    assert np.isnan(table[1]).all()
+    assert prior_of([unknown], objectives) is None
+    assert prior_of([known] * 5_000, objectives) is None
+
+
+def test_the_page_has_the_table_of_the_kept_errors(monkeypatch):
+    monkeypatch.syspath_prepend(str(RESULTS.parents[1] / "bench"))
+    made = importlib.import_module("active_search_plot")
+    kept = json.loads((RESULTS / "active_search.json").read_text())
+    assert made.table_of(kept["grids"]) in (RESULTS.parent / "ray.md").read_text()
+    assert not {grid["run"] for grid in kept["grids"]} & {run.removeprefix("docs/results/") for run in kept["fit_to"]}
 
 
 def test_a_front_is_sought_where_two_quantities_are_at_odds():

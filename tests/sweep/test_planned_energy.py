@@ -23,12 +23,20 @@ def make_prediction():
         return importlib.import_module("make_prediction")
 
 
-@pytest.mark.parametrize("board", ["h100_7b5b", "h100_d3fe", "h200_4bc7"])
-def test_a_plan_has_the_joules_of_the_sweep_that_was_made(make_prediction, board):
-    planned, span_s, spent_j = make_prediction.plan_of(DOCS / "results" / "boards" / board)
+@pytest.mark.parametrize(
+    "run", ["boards/h100_7b5b", "boards/h100_d3fe", "boards/h200_4bc7", "reference/h200-lm/lm_97ae"]
+)
+def test_a_plan_has_the_joules_of_the_sweep_that_was_made(make_prediction, run):
+    planned, span_s, spent_j = make_prediction.plan_of(DOCS / "results" / run)
     assert planned.energy_j == pytest.approx(spent_j, rel=0.2)
     assert planned.seconds == pytest.approx(span_s, rel=0.25)
     assert planned.outside == 0
+
+
+@pytest.mark.parametrize("run", ["h200_llama", "reference/h200-mlp-odd/oddh_ab91"])
+def test_a_run_whose_time_is_not_that_of_one_sweep_is_refused(make_prediction, run):
+    with pytest.raises(SystemExit, match="several boards, or was interrupted"):
+        make_prediction.plan_of(DOCS / "results" / run)
 
 
 def test_what_no_model_knows_has_no_joules():

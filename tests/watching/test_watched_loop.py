@@ -240,10 +240,22 @@ def test_steps_are_drawn_where_no_device_reports():
     steps = pd.DataFrame({"step": [0, 1, 1], "start_s": [0.0, 0.5, 2.0], "end_s": [0.5, 1.0, 2.25]})
     (panel,) = panels_of(samples, steps)
     assert (panel.title, panel.unit) == ("time of a step", "ms")
-    assert panel.lines[0].time_s.tolist() == [0.5, 2.25]
-    assert panel.lines[0].values.tolist() == [500.0, 750.0]
+    assert panel.lines[0].time_s.tolist() == [0.5, 2.25, 2.25]
+    np.testing.assert_equal(panel.lines[0].values, [500.0, np.nan, 750.0])  # no step ran in the interruption
     with pytest.raises(InputError, match="no step was marked"):
         panels_of(samples, steps[:0])
+
+
+def test_the_line_of_steps_breaks_where_none_ran():
+    """As in a loop with `with w.step()` and an evaluation between two steps; short pauses do not break it."""
+    from flopray.report.series.lines import panels_of
+
+    samples = pd.DataFrame(columns=["time_s", "device", "uuid", "power_w", "temperature_c", "sm_clock_hz"])
+    start_s = np.array([0.0, 0.2, 0.4, 3.0, 3.2])
+    steps = pd.DataFrame({"step": range(5), "start_s": start_s, "end_s": start_s + 0.1})
+    (panel,) = panels_of(samples.assign(memory_used_bytes=[]), steps)
+    np.testing.assert_allclose(panel.lines[0].time_s, [0.1, 0.3, 0.5, 3.1, 3.1, 3.3])
+    np.testing.assert_array_equal(np.isnan(panel.lines[0].values), [False, False, False, True, False, False])
 
 
 def test_a_foreign_table_is_named_as_one(tmp_path):

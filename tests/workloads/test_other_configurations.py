@@ -93,6 +93,11 @@ _BLOOM = dict.fromkeys(("head_dim", "num_key_value_heads", "intermediate_size"))
             "it is of an adapter (peft_type 'LORA'), and not of its model, 'meta-llama/Llama-3.1-8B': name that",
         ),
         ({"peft_type": "LORA", "r": 16}, "and not of its model: name its model, with adapter='lora:16'"),
+        # what a family's code does not read, and is built without: layers that share, or that are skipped
+        (config("hunyuan_v1_dense", use_cla=True), "use_cla is True, and a hunyuan_v1_dense of transformers is built"),
+        (config("hunyuan_v1_moe", moe_layer_num_skipped=1), "moe_layer_num_skipped is 1, and a hunyuan_v1_moe of"),
+        (config("nemotron", kv_channels=12), "kv_channels is 12, and a nemotron of transformers is built with 24"),
+        (config("qwen2", attention_bias=False), "attention_bias is False, and a qwen2 of transformers is built with"),
     ],
 )
 def test_another_model_than_the_one_that_is_built_is_refused_by_its_key(content, message, tmp_path):

@@ -25,8 +25,10 @@ _WORDS = {
 def section(measured: Measured) -> Section:
     """The section: each rule that found something, with its worst example and what it means."""
     # a run leaves many columns empty, and the audit reads all that it is given
-    fields = {field.name for folder in measured.folders for field in folder.workload.fields if not field.implied}
-    findings = audit(measured.frame.dropna(axis=1, how="all"), sorted(fields))
+    workloads = [folder.workload for folder in measured.folders]
+    fields = {field.name for workload in workloads for field in workload.fields if not field.implied}
+    columns = {column.name for workload in workloads for column in workload.columns} - fields
+    findings = audit(measured.frame.dropna(axis=1, how="all"), sorted(fields), sorted(columns))
     findings = [finding for finding in findings if finding.rule != "not_judged"]
     groups, former = _groups(findings), _former(measured, findings)
     if not groups and not former:

@@ -85,6 +85,7 @@ def _group(models: Models) -> dict[str, object]:
 def _row(row: Row) -> dict[str, object]:
     return {
         **{name: row[name] for name in ("model", "gpu", "precision", "phase", "severity")},
+        "instead": row["execution"] if row["instead_of"] else "",
         "sizes": {name: float(row[name]) if np.isfinite(row[name]) else None for name, *_ in SIZES},
         "values": {metric.name: _value(row, metric) for metric in _METRICS},
     }

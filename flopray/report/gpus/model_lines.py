@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from flopray.report.gpus.data import iter_rows, phase_name, why_missing
 from flopray.report.gpus.look import COLOURS, Look, set_log_axis, with_bars
 from flopray.report.gpus.models import SIZES, Models
 from flopray.report.gpus.types import bars_said
-from flopray.report.plot.figures import write_titles
+from flopray.report.plot.figures import Style, write_titles
 from flopray.report.plot.scales import DisplayUnit, middle_unit
 
 _WIDTH_IN, _LEFT_IN, _GAP_IN, _HIGH_IN, _NAMES_IN = 7.2, 0.72, 0.55, 1.6, 0.8
@@ -70,7 +71,9 @@ def _draw_panel(
     metric = models.metric
     good = rows[(rows["status"] == "ok") & rows[metric.column].gt(0)]
     set_log_axis(axes.yaxis, with_bars(good[metric.column], good[str(metric.error_column)]), unit)
-    for (_, precision), line in good.dropna(subset=[size]).groupby(["gpu", "precision"]):
+    # a value of another execution is no point of the line
+    alike = good[good["instead_of"] == ""]
+    for (_, precision), line in alike.dropna(subset=[size]).groupby(["gpu", "precision"]):
         path = line.sort_values(size)
         axes.plot(path[size], path[metric.column], color=COLOURS[precision], lw=0.9, zorder=2, gid="line")
     for row in iter_rows(rows):
@@ -80,8 +83,18 @@ def _draw_panel(
         elif not reason and np.isfinite(x):
             value = row[metric.column]
             look.draw(axes, x, value, row, yerr=value * row[str(metric.error_column)])
+            if row["instead_of"]:
+                _draw_frame(axes, look, x, value, row)
     axes.grid(True)
     axes.set_axisbelow(True)
+
+
+def _draw_frame(axes: Axes, look: Look, x: float, y: float, row: Any) -> None:
+    """A square around a value that was measured in another execution than the others."""
+    style: Style = {"marker": "s", "ls": "none", "color": "0.25", "markerfacecolor": "none", "mew": 0.7}
+    axes.plot(x, y, gid="other execution", zorder=3.3, markersize=look.size_pt + 4, **style)
+    said = f"square: {row['model']} as {row['execution']}, {row['instead_of']} has no value"
+    look.note(said, Line2D([], [], markersize=7, **style))
 
 
 def _name_models(axes: Axes, rows: Any, size: str) -> None:

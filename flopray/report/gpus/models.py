@@ -1,7 +1,8 @@
 """Models compared with one another: what a token costs over the size of the model, a line for each GPU and precision.
 
-Models are compared only where they did the same work: one phase of one shape, run in one way. A token is one that an
-iteration processes (in `decode`: makes).
+Models are compared only where they did the same work: one phase of one shape, run in one way. Where that way failed for
+a model and another gave a value, the value is shown, marked with its execution. A token is one that an iteration
+processes (in `decode`: makes).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from flopray.point import EXECUTIONS, is_captured, is_compiled
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import ENERGY_PER_TOKEN, MEASURED, SETTING, Frame, in_order, iter_rows, why_missing
 from flopray.report.gpus.types import intervals_said, temperatures_said
@@ -29,6 +31,8 @@ TIME_PER_TOKEN = Metric(
 #: Sizes of models on axes: column, name on the axis, unit.
 SIZES = (("parameters", "parameters", ""), ("flops_per_token", "model FLOPs per token", "FLOP"))
 _SAME = [name for name in SETTING if name not in ("workload", "model", "model_config")]
+#: What a row shares with one of another execution that stands in for it.
+_WORK = [*(name for name in SETTING if name != "execution"), "shape", "gpu", "precision", "phase"]
 _MARKS = {"impossible": IMPOSSIBLE_MARK, "implausible": IMPLAUSIBLE_MARK, "": ""}
 _REASON_LENGTH = 140
 
@@ -41,7 +45,8 @@ class Models:
         title: such as `8 × 1024, eager`.
         folder: the same as a file name.
         rows: as `flopray.report.gpus.types.rows_of_types` gives them, with the columns of `SIZES`, the size of an
-            iteration's tokens and `time_per_token_s`.
+            iteration's tokens, `time_per_token_s`, and `instead_of`: the execution of the others, in a row that was
+            measured in another one since there is no value in that; otherwise empty. Its reason is `instead_reason`.
     """
 
     title: str
@@ -76,11 +81,11 @@ class Models:
         return Comparison(self.title, self.folder, self.rows)
 
     def missing(self) -> list[str]:
-        """A line for each row without a value, by name, and for each model without model FLOPs."""
+        """A line for each row without a value or of another execution, and for each model without model FLOPs."""
         lines = [
             f"{row['phase']} of {row['model']} on {row['gpu']} {row['precision']}: {_short(reason)}"
             for row in iter_rows(self.rows)
-            if (reason := why_missing(row, self.metric))
+            if (reason := why_missing(row, self.metric) or _why_instead(row))
         ]
         without = self.rows[self.rows["flops_per_token"].isna() & self.rows["parameters"].notna()]
         for model in dict.fromkeys(without["model"]):
@@ -113,12 +118,50 @@ def models_of(rows: Frame) -> list[Models]:
     found = []
     for _, part in kept.groupby([*_SAME, "shape"], sort=True):
         if part["model"].nunique() > 1:
-            found.append(part)
+            found.append(_with_other_executions(part, kept))
     return [_named(part, found, place) for place, part in enumerate(found)]
 
 
+def _with_other_executions(part: Frame, measured: Frame) -> Frame:
+    """The rows, with values of other executions in place of rows that have none."""
+    own = str(part["execution"].iloc[0])
+    part = part.assign(instead_of="", instead_reason="")
+    lacking = part["status"] != "ok"
+    others = measured[(measured["execution"] != own) & (measured["status"] == "ok")]
+    if not lacking.any() or others.empty:
+        return part
+    rank = {execution: place for place, execution in enumerate(_nearest(own))}
+    others = others.assign(rank=others["execution"].map(rank)).sort_values("rank", kind="stable")
+    others = others.drop(columns="rank").drop_duplicates(_WORK)
+    reasons = part.loc[lacking, [*_WORK, "status", "status_reason"]]
+    said = reasons["status"].str.replace("_", " ") + ": " + reasons["status_reason"]
+    reasons = reasons[_WORK].assign(instead_of=own, instead_reason=said.str.removesuffix(": "))
+    found = others.merge(reasons, on=_WORK)
+    key = pd.MultiIndex.from_frame(part[_WORK])
+    replaced = lacking & key.isin(pd.MultiIndex.from_frame(found[_WORK]))
+    return pd.concat([part[~replaced], found], ignore_index=True)
+
+
+def _nearest(execution: str) -> list[str]:
+    """Other executions: first those that are compiled, or not, as this one is, and captured, or not.
+
+    >>> _nearest("compile_graph"), _nearest("graph")
+    (['compile', 'graph', 'eager'], ['eager', 'compile_graph', 'compile'])
+    """
+    others = [other for other in EXECUTIONS if other != execution]
+
+    def differs(other: str) -> tuple[bool, bool]:
+        return is_compiled(other) != is_compiled(execution), is_captured(other) != is_captured(execution)
+
+    return sorted(others, key=differs)
+
+
+def _why_instead(row: Any) -> str:
+    return f"as {row['execution']}, since {row['instead_of']} is {row['instead_reason']}" if row["instead_of"] else ""
+
+
 def _named(part: Frame, others: Sequence[Frame], place: int) -> Models:
-    first = part.iloc[0]
+    first = part[part["instead_of"] == ""].iloc[0]
     words = [str(first["shape"]), first["execution"]]
     differ = [n for n in ("attention", "weights", "choices") if len({o[n].iloc[0] for o in others}) > 1 and first[n]]
     words += [first[name] if name == "choices" else f"{first[name]} {name}" for name in differ]
@@ -147,11 +190,12 @@ def models_table(models: Models) -> TextTable:
 
 def _cells(row: Any) -> tuple[str, ...]:
     sizes = [_si(row["parameters"], ""), _si(row["flops_per_token"], "FLOP")]
+    model = f"{row['model']} ({row['execution']})" if row["instead_of"] else row["model"]
     if row["status"] != "ok":
-        return (row["model"], *sizes, row["status"].replace("_", " "), "", "-", "", "")
+        return (model, *sizes, row["status"].replace("_", " "), "", "-", "", "")
     energy = _si(row["energy_per_token_j"], "J"), _percent(row["energy_rel_error"], row["energy_per_token_j"])
     time = _si(row["time_per_token_s"], "s"), _percent(row["time_rel_error"], row["time_per_token_s"])
-    return (row["model"], *sizes, *energy, *time, _MARKS[row["severity"]])
+    return (model, *sizes, *energy, *time, _MARKS[row["severity"]])
 
 
 def _interval(rows: Frame, what: str) -> str:
@@ -164,7 +208,8 @@ def models_csv(groups: Sequence[Models]) -> Frame:
     columns = [
         *("gpu", "device_name", "model", "parameters", "flops_per_token", "precision", "execution", "shape", "phase"),
         *("status", "status_reason", "energy_per_token_j", "energy_rel_error", "energy_reason", "time_per_token_s"),
-        *("time_rel_error", "model_flops", "model_flops_reason", "tokens_per_iteration", "severity"),
+        *("time_rel_error", "model_flops", "model_flops_reason", "tokens_per_iteration", "severity", "instead_of"),
+        "instead_reason",
     ]
     rows: Any = pd.concat([group.rows for group in groups], ignore_index=True)
     return rows[columns]

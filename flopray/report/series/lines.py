@@ -25,6 +25,8 @@ QUANTITIES = (
 COLOURS = ("#1f6fb4", "#d1661b", "#2f8f4e", "#8a4fb0", "#b5342f", "#6f6f6f", "#b08a00", "#1b9aa0")
 #: Label of the line of steps, which belongs to no device.
 STEPS = "steps"
+#: The line of steps breaks where none ran for longer than this many seconds.
+BREAK_S = 0.3
 BAND_COLOURS = ("#f1c232", "#6fa8dc", "#93c47d", "#e06666", "#8e7cc3", "#f6b26b")
 
 
@@ -100,12 +102,20 @@ def panels_of(samples: pd.DataFrame, steps: pd.DataFrame | None = None) -> list[
 
 
 def _steps_panel(steps: pd.DataFrame) -> Panel:
-    """Length of each step, at its end, without interruptions."""
+    """Length of each step, at its end, without interruptions; the line breaks where no step ran."""
     numbers, inverse = np.unique(steps["step"].to_numpy(), return_inverse=True)
     start_s, end_s = (steps[name].to_numpy(dtype=float) for name in ("start_s", "end_s"))
     last_s = np.full(len(numbers), -np.inf)
     np.maximum.at(last_s, inverse, end_s)
-    time_s, took_ms = _thinned(last_s, 1e3 * np.bincount(inverse, end_s - start_s))
+    took_s = np.bincount(inverse, end_s - start_s)
+    # Time between two ends that is in neither step, such as an evaluation between or within them.
+    pauses = np.flatnonzero(np.diff(last_s) - took_s[1:] > BREAK_S)
+    pieces = zip(np.split(last_s, pauses + 1), np.split(1e3 * took_s, pauses + 1), strict=True)
+    thinned = [_thinned(at_s, took_ms) for at_s, took_ms in pieces]
+    time_s, took_ms = thinned[0]
+    for at_s, values in thinned[1:]:
+        time_s = np.concatenate([time_s, at_s[:1], at_s])
+        took_ms = np.concatenate([took_ms, [np.nan], values])
     return Panel("time of a step", "ms", (Line(STEPS, time_s, took_ms),))
 
 

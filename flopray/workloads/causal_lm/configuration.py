@@ -19,8 +19,9 @@ from typing import Any
 from flopray.errors import SpecError, brief
 from flopray.workloads import float8
 from flopray.workloads.causal_lm import class_keys, impossible_sizes, layer_patterns, part, size_names
-from flopray.workloads.causal_lm.families import FAMILIES
+from flopray.workloads.causal_lm.families import FAMILIES, sizes_of
 from flopray.workloads.causal_lm.keys import changes_nothing, is_switch
+from flopray.workloads.causal_lm.sizes import NoClosedForm, OtherwiseBuilt
 from flopray.workloads.llama_keys import HARMLESS, is_one_of, labels_of_a_classifier, short, short_key, words
 
 #: Keys that no operation depends on, or that the point decides; the others make the model and the point's id.
@@ -188,6 +189,7 @@ def _why_no_configuration(content: Mapping[str, Any]) -> str | None:
         or _missing(content, config)
         or impossible_sizes.reason(content, config)
         or _ignored(content, config)
+        or _otherwise_built(content, config)
     )
 
 
@@ -324,6 +326,22 @@ def _ignored(content: Mapping[str, Any], config: Any) -> str | None:
         f"a {kind} of transformers has no {', '.join(map(short_key, unknown))}, so it would be another model than the "
         "file describes. Take out what the model does not need"
     )
+
+
+def _otherwise_built(content: Mapping[str, Any], config: Any) -> str | None:
+    """A key that the family's code does not read, with another value than what the family is built with.
+
+    Layers that share keys and values, or layers that are skipped, would be built and counted as if they did not.
+    """
+    try:
+        if content["model_type"] in FAMILIES:
+            sizes_of(content, config)
+    except OtherwiseBuilt as otherwise:
+        if otherwise.key in class_keys.unread(content, config):
+            return f"{otherwise.said}, so it would be another model than the file describes"
+    except NoClosedForm:
+        pass  # what the family's code does read is built as the file says, and counted by the dispatcher
+    return None
 
 
 @lru_cache(maxsize=64)

@@ -15,6 +15,7 @@ from flopray.workloads.causal_lm.sizes import (
     Linear,
     NoClosedForm,
     Norm,
+    OtherwiseBuilt,
     Sizes,
     rms,
     total,
@@ -233,8 +234,8 @@ def require(c: Any, **values: Any) -> None:
         values: by key; a key that is missing or null states nothing.
 
     Raises:
-        NoClosedForm: naming the key.
+        OtherwiseBuilt: naming the key.
     """
     for key, value in values.items():
         if (stated := getattr(c, key, None)) is not None and stated != value:
-            raise NoClosedForm(f"no closed form: {key} is {stated!r:.40}, and {c.model_type} is built with {value!r}")
+            raise OtherwiseBuilt(key, stated, c.model_type, value)

@@ -20,6 +20,20 @@ class NoClosedForm(Exception):
     """A configuration without a closed form; the message is the reason, in one line."""
 
 
+class OtherwiseBuilt(NoClosedForm):
+    """A key has another value than the one that the family is built with.
+
+    Attributes:
+        key: of the configuration.
+        said: the value that it has, and the one that is built.
+    """
+
+    def __init__(self, key: str, stated: object, kind: str, built: object) -> None:
+        super().__init__(f"no closed form: {key} is {stated!r:.40}, and {kind} is built with {built!r}")
+        self.key = key
+        self.said = f"{key} is {stated!r:.40}, and a {kind} of transformers is built with {built!r}"
+
+
 @dataclass(frozen=True)
 class Linear:
     """A product of each token with a matrix.
