@@ -66,6 +66,8 @@ SPREAD = tuple(
 )
 #: Sizes that are no powers of two; most of d and m are no multiples of 64.
 ODD = tuple(f"reference/h200-mlp-odd/{name}" for name in ("odd_ab91", "oddh_ab91", "odd_c8c9", "oddh_c8c9"))
+#: New shapes on boards that no fit has; their answers were read after the last fit.
+BLIND = ("blind/blind_455b", "blind/blind_d463")
 #: Rows of odd sizes in this precision are in no fit either: they cost those of other sizes more than they gain.
 ODD_LEFT_OUT = "fp32"
 MODELS_RUN = "reference/h200-lm/lm_97ae"
@@ -155,6 +157,7 @@ def page_of(predictor: Predictor) -> str:
         types=_types(predictor),
         left_out=_left_out(predictor),
         slice=answers_of(predictor, [str(RESULTS / one) for one in SLICES]),
+        blind=answers_of(predictor, [str(RESULTS / one) for one in BLIND]),
         odd=answers_of(predictor, [str(RESULTS / one) for one in ODD], f"precision == '{ODD_LEFT_OUT}'"),
         history=HISTORY.format(
             mlps=_history(fitted), language_models=" | ".join(_errors_by_group(fitted, LANGUAGE_MODELS).values())
