@@ -30,14 +30,14 @@ H200 learn from each other. {outside} of {rows} predictions lie outside the rang
 The form of models 3 and 4 for MLPs was chosen by looking at errors on the sets of earlier runs, and so were the
 starting values of the constants. The 64 shapes that fill the space on H200s were measured after that, and at first
 nothing was chosen by their errors. Today's forms were chosen by errors on the sets of H200s in tf32, fp16 and fp32 and
-on those of language models ([tried](#what-was-tried)). The term for rows that cross
-lines of memory was stated after a look at the 256 shapes that are in no fit and at odd sizes in all precisions, and
-odd sizes in fp32 were left out by errors on held-out sets, so that the only rows of MLPs which tested a whole fit are
-[the last ones below](#rows-that-are-in-no-fit). The operations of language models (products with their shapes, kernels of norms, rotary
-embeddings and gates) were stated after a first fit that knew only sums for each phase. Two of them were stated after a
-look at which rows the second fit missed: blocks of 64 queries in attention, and the joining of partly rotated heads. A
-third one, the kernels that cast operands in fp8, was stated after a look at the rows in fp8, and a fourth one, what
-OLMo 2 does in fp32, after a look at its rows, and was kept when answers for Llama 3.2 1B had been seen with it and
+on those of language models ([tried](#what-was-tried)). The term for rows that cross lines of memory was stated after a
+look at the 256 shapes that are in no fit and at odd sizes in all precisions, and odd sizes in fp32 were left out by
+errors on held-out sets, so that the only rows of MLPs which tested a whole fit are [the last ones
+below](#rows-that-are-in-no-fit). The operations of language models (products with their shapes, kernels of norms,
+rotary embeddings and gates) were stated after a first fit that knew only sums for each phase. Two of them were stated
+after a look at which rows the second fit missed: blocks of 64 queries in attention, and the joining of partly rotated
+heads. A third one, the kernels that cast operands in fp8, was stated after a look at the rows in fp8, and a fourth one,
+what OLMo 2 does in fp32, after a look at its rows, and was kept when answers for Llama 3.2 1B had been seen with it and
 without it, so that this model tests the last fit no longer in full. The constants themselves are fitted only to the
 rows that are left. Two rules of the energy fit (rows at the power limit count as measured; priors are weak) were made
 after a look at Llama 3.2 1B, whose rows are in no fit. One rule of the intervals was made after the fit to three H200s,
@@ -47,8 +47,8 @@ errors of boards alone, the H200 would have stated 1.8 % in time for shapes that
 cuBLAS runs for a product (tile, split of the inner dimension) comes from hardware counters, which say nothing about
 time or energy. It was counted for all shapes of the grids and, in bf16 and fp16, for the 64 shapes, held-out ones
 included. For shapes in fp32 beyond the grids, in tf32, and for language models no fit knows it, and it is the fastest
-of 55 candidates by model 3, in each fit anew. How wrong answers are for shapes whose kernels nobody counted
-is stated [apart](#shapes-whose-kernels-nobody-counted), and their intervals are made of these errors.
+of 55 candidates by model 3, in each fit anew. How wrong answers are for shapes whose kernels nobody counted is stated
+[apart](#shapes-whose-kernels-nobody-counted), and their intervals are made of these errors.
 
 ## All held-out rows together
 
@@ -172,8 +172,8 @@ And of the odd sizes in fp32, on two boards:
 
 {odd}
 
-In fp32 they are in no fit, though that was tried: with them, held-out rows of H200s went from 3.4, 4.1 to 4.6, 5.1 %, and
-those of H100s from 4.3, 3.8 to 6.0, 5.9 %. cuBLAS chooses between kernels of very different speed in fp32, nobody
+In fp32 they are in no fit, though that was tried: with them, held-out rows of H200s went from 3.4, 4.1 to 4.6, 5.1 %,
+and those of H100s from 4.3, 3.8 to 6.0, 5.9 %. cuBLAS chooses between kernels of very different speed in fp32, nobody
 counted which ones it ran at these sizes, and what the fit learned of wrong guesses went into answers for other sizes.
 
 `docs/results/blind` has 32 shapes in two precisions on each of two more H200s, with values of d and m of which most
@@ -353,12 +353,12 @@ use them; `--counted` names other runs.
 in fp16 went from 2.7, 5.1 to 2.7, 4.7 % (n, d and m with unknown kernels: 3.8, 6.0 and 3.8, 6.1 %), so the fit has
 them.
 
-**Rows that cross lines of memory.** A line of an H200's memory has 128 bytes, 64 numbers in bf16. Rows of another length
-begin inside of one, so that what a tile reads of them lies in two. Before there was a term for it, forward and backward
-of the slice took 5.2 % longer than model 3 said where m is 16 times an odd number above 1, 3.2 % where it is 32 times
-one, and 0.4 % where it is a multiple of 64 (energy 7.0, 4.6, 0.5 %); nearly full tiles (m = 240: 4.7 %) and half-full
-ones (80: 6.1 %) differed little, and these kernels were counted. Errors of model 3 on the odd sizes that it was fitted
-to, H200, in %:
+**Rows that cross lines of memory.** A line of an H200's memory has 128 bytes, 64 numbers in bf16. Rows of another
+length begin inside of one, so that what a tile reads of them lies in two. Before there was a term for it, forward and
+backward of the slice took 5.2 % longer than model 3 said where m is 16 times an odd number above 1, 3.2 % where it is
+32 times one, and 0.4 % where it is a multiple of 64 (energy 7.0, 4.6, 0.5 %); nearly full tiles (m = 240: 4.7 %) and
+half-full ones (80: 6.1 %) differed little, and these kernels were counted. Errors of model 3 on the odd sizes that it
+was fitted to, H200, in %:
 
 | form | bf16, time | tf32, time |
 |---|---|---|
