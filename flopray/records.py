@@ -222,8 +222,7 @@ class PhaseRecord:
     )
     temperature_coefficient_error: float | None = _column("half width of its 95 % interval, in the same unit", since=5)
     board_factor: float | None = _column(
-        "energy of this board / energy of its type's typical board, for the same work, by standard loads; "
-        "energy_at_reference_j / board_factor is that of the typical board",
+        "energy of this board / energy of its type's typical board, for the same work, by standard loads",
         since=5,
     )
     board_factor_rel_error: float | None = _column(
