@@ -14,8 +14,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from flopray.records import READABLE_VERSIONS, SCHEMA_VERSION, PhaseRecord
-from flopray.store.derived import DERIVED
+from flopray.records import DERIVED, READABLE_VERSIONS, SCHEMA_VERSION, PhaseRecord
 from flopray.store.entry import STATUS_ORDER
 from flopray.store.schema import COLUMN_TYPES, COMMON, RecordSchema
 from flopray.store.table import arrow_schema

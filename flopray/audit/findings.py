@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from flopray.point import PRECISIONS
-from flopray.records import COLUMN_NAMES, FORMER_NAMES
+from flopray.records import COLUMN_NAMES, DERIVED, FORMER_NAMES
 
 #: Columns that identify a measurement, in reading order; those that a row has become a finding's keys.
 KEY_COLUMNS = (
@@ -43,7 +43,7 @@ CONDITIONS = (
     *("memory_total_bytes", "torch_version", "cuda_version", "hold_temperature_c", "model_config"),
 )
 #: Columns whose meaning the audit knows: those of records, of the MLP's and Llama's runs, and other people's keys.
-KNOWN = COLUMN_NAMES | FORMER_NAMES | set(KEY_COLUMNS)
+KNOWN = COLUMN_NAMES | FORMER_NAMES | set(DERIVED) | set(KEY_COLUMNS)
 #: Keys that identify without describing; left out where a finding is named in a line.
 _OPAQUE_KEYS = frozenset({"run", "source", "trial_id", "workload", "batch_size"})
 #: Keys whose values say by themselves what they are; others are named, such as `attention=auto`.

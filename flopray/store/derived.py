@@ -9,17 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from flopray.records import DERIVED
+
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Names of derived columns, and what they are.
-DERIVED = {
-    "energy_typical_board_j": "energy_at_reference_j / board_factor: energy of one iteration on a typical board of the "
-    "type, at reference_temperature_c",
-    "energy_typical_board_rel_error": "half width of its 95 % interval / energy_typical_board_j: "
-    "energy_at_reference_rel_error and board_factor_rel_error, root of the sum of squares",
-    "energy_typical_board_reason": "why there is no energy_typical_board_j, where the row has an energy",
-}
 #: Stored columns that they are made of.
 FROM = (
     *("energy_j", "energy_at_reference_j", "energy_at_reference_rel_error", "energy_at_reference_reason"),

@@ -16,7 +16,10 @@ from fleet_runs import fleet_run
 from rich.console import Console
 
 from flopray import load_run
+from flopray.cli.audit import main as audit_table
 from flopray.cli.compare_gpus import main as compare_gpus
+from flopray.description import Column, Description
+from flopray.errors import SpecError
 from flopray.report.boards.data import boards_of
 from flopray.report.boards.means import OF_BOARD, OF_TYPE, OF_WINDOW, means_of_types
 from flopray.report.boards.statement import statement
@@ -32,6 +35,7 @@ from flopray.report.surface.plots import draw_surfaces, interval_of
 from flopray.report.surface.selection import Selection
 from flopray.store.derived import NO_FACTOR, NO_REFERENCE
 from flopray.store.location import open_run
+from flopray.store.schema import RecordSchema
 from flopray.sweep.merge import merge
 
 
@@ -441,3 +445,20 @@ def test_a_row_without_a_factor_or_an_energy_says_why_it_has_none_of_the_typical
     some = open_run(older[0]).load(["energy_typical_board_reason"])
     assert set(some["energy_typical_board_reason"]) == {NO_FACTOR}
     assert "energy_typical_board_j" not in open_run(older[0]).load(["energy_j"])
+
+
+def test_a_loaded_run_that_was_written_as_a_table_is_understood_by_the_audit(older, tmp_path, capsys):
+    load_run(older[0]).to_csv(tmp_path / "rows.csv", index=False)
+    audit_table([str(tmp_path / "rows.csv")])
+    said = capsys.readouterr().out
+    assert "Audit of" in said
+    assert "energy_typical_board" not in said
+
+
+def test_a_workload_cannot_have_a_column_that_is_computed_for_every_run():
+    class Own(Description):
+        name = "own"
+        columns = (Column(name="energy_typical_board_j", type=float),)
+
+    with pytest.raises(SpecError, match="energy_typical_board_j is computed when any run is loaded"):
+        RecordSchema(Own())

@@ -21,11 +21,10 @@ import pytest
 from flopray import load_run
 from flopray.description import Description
 from flopray.errors import InputError, NotARun
-from flopray.records import COLUMN_NAMES, FORMER_NAMES, SCHEMA_VERSION, PhaseRecord
+from flopray.records import COLUMN_NAMES, DERIVED, FORMER_NAMES, SCHEMA_VERSION, PhaseRecord
 from flopray.report.flops.data import load_runs
 from flopray.store import entry, table
 from flopray.store import schema as schemas
-from flopray.store.derived import DERIVED
 from flopray.store.run import RunFolder
 from flopray.store.schema import RecordSchema
 from flopray.sweep.definition import Sweep

@@ -13,8 +13,7 @@ import flopray
 from flopray.description import Column, Description, Field
 from flopray.errors import NotARun, RunError, SchemaMismatch
 from flopray.monitoring.status import status_of_run
-from flopray.records import PhaseRecord
-from flopray.store.derived import DERIVED
+from flopray.records import DERIVED, PhaseRecord
 from flopray.store.journal_index import RunWarning
 from flopray.store.location import open_run
 from flopray.store.resumption import check_resumable
