@@ -7,7 +7,8 @@
 For each type of device, and for time and energy, prints how far boards are apart as measured, at the reference
 temperature and with the boards' factors taken out, which share of rows agrees within the stated errors at each of these
 steps, and which share of the rows of each board lies in the interval from the others. With --out also writes boards.md
-and boards.json. Rows that are older than the reference temperature are converted to 50 °C by the prior of their type.
+and boards.json. Rows that are older than the reference temperature are converted to it by the prior of their type;
+the last lines say which.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ import numpy as np
 import pandas as pd
 
 from flopray import load_run
-from flopray.energy.reference import told_later
 from flopray.errors import FloprayError
 from flopray.report.boards.agreement import Pair, pairs
+from flopray.report.boards.comparable import remarks, told_at_reference
 from flopray.report.boards.data import AS_MEASURED, AT_REFERENCE, TIME, BoardValues, DeviceBoards, boards_of
 from flopray.report.boards.statement import as_json, statement
 from flopray.report.boards.table import board_tables
@@ -83,13 +84,6 @@ def steps_table(device: DeviceBoards) -> TextTable:
     return TextTable(f"{device.name}: apart", ["Step", "Rows", "RMS", "agree"], [("all", rows)], notes, "")
 
 
-def told_at_reference(frame: Any, reference_c: float = 50.0) -> Any:
-    """The rows, with energy at the reference temperature also for rows that are older than this column."""
-    later = pd.DataFrame(told_later(frame.to_dict("records"), reference_c), index=frame.index)
-    old = frame[list(later)].astype(object)
-    return frame.assign(**old.where(later.isna(), later).infer_objects())
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the tables, and write them to --out."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -108,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tables = [steps_table(device), *board_tables(device)]
         shown = [table.to_markdown() for table in tables if table.sections[0][1]]
         parts.append("\n".join(["```", *statement(device), "```", "", *shown]))
+    parts += [f"- {line}" for line in remarks(frame)]
     markdown = "\n".join(parts)
     print(markdown)
     if options.out:

@@ -1,7 +1,7 @@
 """Accuracy of energy at a reference temperature: windows of several works at many temperatures of a board.
 
     python bench/thermal.py docs/results/thermal/*.json                 # tables
-    python bench/thermal.py docs/results/thermal/*.json --plot out.png  # and energy over temperature
+    python bench/thermal.py docs/results/thermal/*.json --plot out.png  # and cost over temperature
     python bench/thermal.py docs/results/thermal/h200*.json --prior-of "NVIDIA H100 80GB HBM3"
 
 The files come from `bench/thermal_record.py`. Each work is converted to the reference with a coefficient that was
@@ -10,7 +10,10 @@ the scatter (relative standard deviation of energy per iteration over the temper
 and about its own line. It also has the share of windows whose stated interval contains the work's mean. The stated half
 width has two parts: that of the window, and that of the conversion to the reference (slope, scatter of works, reading
 of 1 K); the share that the second part alone would contain is in brackets. Works that a host launches one by one are
-judged by their power, since their time scatters with the host.
+judged by their power, since their time scatters with the host. The figure shows, over the temperature in the window,
+how far energy per iteration (power, for these works) is from the work's mean at the reference, in percent: as measured
+on the left, converted to the reference on the right. Works at the power limit are left out, and so is what is more than
+6 % away.
 """
 
 from __future__ import annotations
@@ -153,7 +156,7 @@ def table(data: dict[str, Any], rows: list[dict[str, Any]], reference_c: float) 
 
 
 def plot(boards: list[dict[str, Any]], reference_c: float, path: Path) -> None:
-    """Relative cost of each work over temperature: as measured, and at the reference."""
+    """Relative energy (launched works: power) over temperature: as measured, and at the reference."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(len(boards), 2, figsize=(10, 3.9 * len(boards) + 0.8), squeeze=False, sharey=True)
@@ -175,7 +178,9 @@ def plot(boards: list[dict[str, Any]], reference_c: float, path: Path) -> None:
             axis.axhline(0, color="0.7", linewidth=0.8, zorder=0)
             axis.set_ylim(-6, 6)
             axis.spines[["top", "right"]].set_visible(False)
-        pair[0].set_ylabel("energy of an iteration,\ndifference from its mean (%)")
+        pair[0].set_ylabel(
+            "energy of an iteration (launched works: power),\ndifference from its mean at the reference (%)"
+        )
     figure.legend(*axes[0, 0].get_legend_handles_labels(), fontsize=8, ncols=5, frameon=False, loc="lower center")
     figure.tight_layout(rect=(0, 0.8 / (3.9 * len(boards) + 0.8), 1, 1))
     figure.savefig(path, dpi=130)

@@ -14,7 +14,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from flopray.records import READABLE_VERSIONS, SCHEMA_VERSION, PhaseRecord
+from flopray.records import DERIVED, READABLE_VERSIONS, SCHEMA_VERSION, PhaseRecord
 from flopray.store.entry import STATUS_ORDER
 from flopray.store.schema import COLUMN_TYPES, COMMON, RecordSchema
 from flopray.store.table import arrow_schema
@@ -34,7 +34,8 @@ _INTRODUCTION = f"""\
 The measurement of one phase of one point is one row. A run's `records.parquet` and `flopray.load_run(RUN)` have the
 same columns: those of every record, which this page lists in their order, and those of the run's workload, which follow
 at the end of the page. In a table, the fields of a workload come after `execution`, its other columns after
-`optimizer_flops`.
+`optimizer_flops`. `flopray.load_run(RUN)` adds a few columns that are
+[computed from these](#computed-when-a-run-is-loaded) and not stored.
 
 This is schema version {SCHEMA_VERSION}. Runs of version {_READABLE} are read too, with the columns of this version; the
 columns that were removed belonged to other workloads and were always empty. A run of any other version is refused with
@@ -55,6 +56,7 @@ the versions named, and never read in part.
 def page() -> str:
     """The text of docs/records.md."""
     parts = [_INTRODUCTION, *(_section(title[0].upper() + title[1:], names, COMMON) for title, names in _groups())]
+    parts.append(_section_of_derived())
     for name, workload in BUILT_IN.items():
         schema = RecordSchema(workload())
         parts.append(_section(f"Of the workload `{name}`", schema.own, schema))
@@ -64,6 +66,16 @@ def page() -> str:
 def _section(title: str, names: Sequence[str], schema: RecordSchema) -> str:
     head = "| column | type | what it is | |\n|---|---|---|---|"
     return f"## {title}\n\n" + "\n".join([head, *(_row(name, schema) for name in names)]) + "\n"
+
+
+def _section_of_derived() -> str:
+    """Columns that `load_run` adds; the types are those of Arrow for the same in pandas."""
+    rows = [
+        f"| `{name}` | {'string' if name.endswith('_reason') else 'float64'} | {doc} |  |"
+        for name, doc in DERIVED.items()
+    ]
+    head = "| column | type | what it is | |\n|---|---|---|---|"
+    return "## Computed when a run is loaded\n\n" + "\n".join([head, *rows]) + "\n"
 
 
 def _groups() -> list[tuple[str, list[str]]]:

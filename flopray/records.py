@@ -222,8 +222,7 @@ class PhaseRecord:
     )
     temperature_coefficient_error: float | None = _column("half width of its 95 % interval, in the same unit", since=5)
     board_factor: float | None = _column(
-        "energy of this board / energy of its type's typical board, for the same work, by standard loads; "
-        "energy_at_reference_j / board_factor is that of the typical board",
+        "energy of this board / energy of its type's typical board, for the same work, by standard loads",
         since=5,
     )
     board_factor_rel_error: float | None = _column(
@@ -323,6 +322,14 @@ class PhaseRecord:
 
 
 COLUMN_NAMES = frozenset(f.name for f in dataclasses.fields(PhaseRecord)) - {"extra"}
+#: Columns that are computed when a run is loaded as a data frame (`flopray.store.derived`), and what they are.
+DERIVED = {
+    "energy_typical_board_j": "energy_at_reference_j / board_factor: energy of one iteration on a typical board of the "
+    "type, at reference_temperature_c",
+    "energy_typical_board_rel_error": "half width of its 95 % interval / energy_typical_board_j: "
+    "energy_at_reference_rel_error and board_factor_rel_error, root of the sum of squares",
+    "energy_typical_board_reason": "why there is no energy_typical_board_j, where the row has an energy",
+}
 
 
 def label_of(record: PhaseRecord, workload: Description) -> str:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from flopray.point import PRECISIONS
-from flopray.records import COLUMN_NAMES, FORMER_NAMES
+from flopray.records import COLUMN_NAMES, DERIVED, FORMER_NAMES
 
 #: Columns that identify a measurement, in reading order; those that a row has become a finding's keys.
 KEY_COLUMNS = (
@@ -43,7 +43,7 @@ CONDITIONS = (
     *("memory_total_bytes", "torch_version", "cuda_version", "hold_temperature_c", "model_config"),
 )
 #: Columns whose meaning the audit knows: those of records, of the MLP's and Llama's runs, and other people's keys.
-KNOWN = COLUMN_NAMES | FORMER_NAMES | set(KEY_COLUMNS)
+KNOWN = COLUMN_NAMES | FORMER_NAMES | set(DERIVED) | set(KEY_COLUMNS)
 #: Further fields of the workloads that come with flopray, which tell their points apart, and further columns, which
 #: follow from a point or are what was found. They are known in tables of flopray's own: elsewhere `task` or `limit` may
 #: mean anything.

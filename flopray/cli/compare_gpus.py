@@ -19,6 +19,7 @@ from flopray.cli.endings import carry_out, results_console
 from flopray.cli.parser import SettingsParser
 from flopray.errors import InputError, SettingError
 from flopray.point import PRECISIONS
+from flopray.report.boards.comparable import of_runs, remarks
 from flopray.report.boards.data import boards_of
 from flopray.report.boards.files import write_boards
 from flopray.report.boards.statement import statement
@@ -178,13 +179,15 @@ def _compare_boards(console: Console, runs: Sequence[Path], options: Options) ->
     Raises:
         InputError: no run, no rows that are ok, or a folder that cannot be written.
     """
-    frame = pd.concat([open_run(run).load() for run in dict.fromkeys(runs)], ignore_index=True)
+    frame = of_runs([open_run(run) for run in dict.fromkeys(runs)])
     devices = list(boards_of(frame)) if len(frame) else []
     if not devices:
         raise InputError(f"{', '.join(map(str, runs))}: no rows that are ok")
     tables = [table for device in devices for table in board_tables(device)]
+    said = list(remarks(frame))
     for device in devices:
         _say(console, *statement(device))
+    _say(console, *said)
     for table in tables:
         console.print()
         console.print(table.to_rich())
@@ -192,7 +195,7 @@ def _compare_boards(console: Console, runs: Sequence[Path], options: Options) ->
     folder = results_folder(options.runs[0])
     tables_folder = options.tables or check_own(folder / "tables")
     plots = options.out or check_own(folder / "plots")
-    paths = write_boards(devices, tables, tables_folder, plots, options.formats)
+    paths = write_boards(devices, tables, tables_folder, plots, options.formats, said)
     _say(console, *(f"written: {path}" for path in paths))
 
 

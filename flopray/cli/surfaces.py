@@ -28,11 +28,12 @@ from flopray.errors import InputError
 from flopray.report.page import page_setting, page_wanted
 from flopray.report.plot.figures import IMAGE_FORMATS, formats_setting, paper_style, save_figure
 from flopray.report.surface.axes import SurfaceAxes
-from flopray.report.surface.data import MLP_AXES, SurfaceSet, repeated_lines, surface_sets
+from flopray.report.surface.data import SurfaceSet, surface_sets
 from flopray.report.surface.files import figure_stem, page_path, where_lines, why_not_lines
 from flopray.report.surface.html import write_page
 from flopray.report.surface.lines import draw_lines
 from flopray.report.surface.plots import MAX_PANELS, draw_surfaces, font_pt_for
+from flopray.report.surface.rows import MLP_AXES, compared, repeated_lines
 from flopray.report.surface.selection import Selection
 from flopray.settings import check_settings, setting
 from flopray.store.containment import check_own
@@ -95,6 +96,7 @@ def draw(
             raise InputError(f"unknown format {name!r}: choose from {', '.join(IMAGE_FORMATS)}")
     html = page_wanted(html)
     axes = SurfaceAxes.of(workload) if workload else MLP_AXES
+    run_frame = compared(run_frame)
     sets = list(surface_sets(run_frame, selection, planned, axes))
     drawn = [surfaces for surfaces in sets if surfaces.has_values() and surfaces.values().size > 1]
     suffix = selection.suffix()

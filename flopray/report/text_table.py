@@ -11,6 +11,8 @@ from rich.table import Table
 
 IMPOSSIBLE_MARK, IMPLAUSIBLE_MARK = "✗", "?"
 _FIRST_WIDTH = 19
+#: A longer name, such as that of a machine, breaks within.
+_LONGEST_NAME = 30
 _STYLES = {IMPOSSIBLE_MARK: "red", IMPLAUSIBLE_MARK: "yellow"}
 _LATEX = {
     **{"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}"},
@@ -48,7 +50,11 @@ class TextTable:
         return replace(self, header=[self.header[at] for at in kept], sections=sections)
 
     def to_rich(self) -> Table:
-        """For a terminal of at least 80 columns; rows that end with a mark of the audit have its colour."""
+        """For a terminal of at least 80 columns; rows that end with a mark of the audit have its colour.
+
+        Numbers stay on one line. Names and a last column of words break between words where there is no room, and are
+        never cut.
+        """
         table = Table(
             title=escape(self.title),
             title_justify="left",
@@ -57,10 +63,21 @@ class TextTable:
             padding=0,
             show_edge=False,
         )
+        rows = [row for _, part in self.sections for row in part]
         # a long section title wraps in the first column, which leaves room for the numbers
-        table.add_column(escape(self.header[0]), max_width=_FIRST_WIDTH)
-        for name in self.header[1:]:
+        names = _longest_word(row[0] for row in rows)
+        table.add_column(escape(self.header[0]), min_width=names, max_width=max(names, _FIRST_WIDTH), overflow="fold")
+        for name in self.header[1:-1]:
             table.add_column(escape(name), justify="right", no_wrap=True)
+        last = [row[-1] for row in rows]
+        words = any(len(cell) > _FIRST_WIDTH for cell in last)
+        table.add_column(
+            escape(self.header[-1]),
+            justify="left" if words else "right",
+            no_wrap=not words,
+            overflow="fold",
+            min_width=_longest_word(last) if words else None,
+        )
         for title, rows in self.sections:
             if title:
                 table.add_row(f"[bold]{escape(title)}[/]")
@@ -94,6 +111,10 @@ class TextTable:
 
     def _names(self) -> list[str]:
         return [" ".join(name.split()) or ("audit" if place else "") for place, name in enumerate(self.header)]
+
+
+def _longest_word(cells: Iterable[str]) -> int:
+    return min(_LONGEST_NAME, max((len(word) for cell in cells for word in cell.split()), default=0))
 
 
 def latex(text: str) -> str:

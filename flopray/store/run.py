@@ -200,17 +200,18 @@ class RunFolder:
         """All records as a data frame, sorted by specification and phase; `flopray.store.table` says of which types.
 
         Args:
-            columns: needed ones, besides those that rows are sorted by; None takes all. Half a million
-                rows take 2 GB with all columns.
+            columns: needed ones, besides those that rows are sorted by; None takes all, those of
+                `flopray.store.derived` too. Half a million rows take 2 GB with all columns.
 
         Raises:
             NotARun: the journal cannot be read.
             SchemaMismatch: a line of the journal is intact, but not of this schema version (an unknown column, for
                 one: columns change only together with the version, and none is dropped silently).
         """
-        from flopray.store import table
+        from flopray.store import derived, table
 
-        return table.to_frame(self._table(columns))
+        needed = None if columns is None else derived.stored(columns)
+        return derived.with_derived(table.to_frame(self._table(needed)), columns)
 
     def compact(self) -> Path:
         """Write all points to `records.parquet`, atomically, and return its path. Needs little memory.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from flopray.description import Column, Description
 from flopray.errors import SpecError
-from flopray.records import COLUMN_NAMES, FORMER, SCHEMA_VERSION, PhaseRecord, Row
+from flopray.records import COLUMN_NAMES, DERIVED, FORMER, SCHEMA_VERSION, PhaseRecord, Row
 
 
 class ColumnType(NamedTuple):
@@ -72,6 +72,9 @@ class RecordSchema:
         for f in fields:
             if f.name in COLUMN_TYPES:
                 raise SpecError(f"{f.name} is a column of every record: give the workload's field another name")
+        for part in (*fields, *columns):
+            if part.name in DERIVED:
+                raise SpecError(f"{part.name} is computed when any run is loaded: give the workload's another name")
         if former:
             stated = {part.name for part in (*fields, *columns)}
             columns += [part for part in (*FORMER.fields, *FORMER.columns) if part.name not in stated]

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from flopray.errors import InputError, NotARun
 from flopray.point import point_of
 from flopray.records import PhaseRecord, Status
+from flopray.report.boards.comparable import comparable, remarks
 from flopray.report.boards.data import NEEDED, boards_of
 from flopray.report.boards.statement import statement, summary_of
 from flopray.store import entry, manifests
@@ -97,8 +98,9 @@ def merge(sources: Sequence[str | Path], into: Path) -> Merged:
         new.write_operators()
         new.write_series()
         summary = summarise(new.load(summary_columns(new)), None)
-        devices = list(boards_of(new.load(NEEDED)))
-        boards.extend(line for device in devices for line in statement(device))
+        rows = comparable(new.load(NEEDED))  # for the summary alone: what is stored stays as it was measured
+        devices = list(boards_of(rows))
+        boards.extend([*(line for device in devices for line in statement(device)), *remarks(rows)])
         new.write_summary({**summary, "boards": [summary_of(device) for device in devices]})
 
     path, _ = manifests.publish(into.parent, into.name, manifest, fill)

@@ -185,7 +185,7 @@ def _factor_lines(frame: pd.DataFrame) -> list[str]:
     known = dict.fromkeys(row for row in rows if row[2] == row[2] and row[2] is not None)
     return [
         f"board {uuid}: takes {factor:.3f} ±{error:.1%} times the energy of a typical {name}; energies here are this "
-        "board's"
+        "board's, and energy_typical_board_j is that of the typical one"
         for uuid, name, factor, error in known
     ]
 

@@ -20,10 +20,10 @@ from flopray.cli.request import sweep_from
 from flopray.errors import InputError, RunError
 from flopray.records import PREPARED_AGAIN_REL
 from flopray.reference import catalog
+from flopray.report.boards.comparable import prepared_again
 from flopray.report.document.certainty import in_short
 from flopray.report.document.data import load
 from flopray.report.gpus import figures
-from flopray.report.gpus.data import prepared_again
 from flopray.report.published import load_published
 from flopray.store.location import open_run, results_folder
 from flopray.workloads.registry import loadable

@@ -12,8 +12,8 @@ from flopray.store.run import RunFolder
 from flopray.sweep.definition import Sweep
 from flopray.workloads.mlp import MLP
 
-#: An H100 whose boards were compared before, and an H200 of which nothing is known.
-NAMES = {"H100": "NVIDIA H100 80GB HBM3", "H200": "NVIDIA H200 NVL"}
+#: An H100 whose boards were compared before, an H200 whose boards were not, and an A100 of which nothing is known.
+NAMES = {"H100": "NVIDIA H100 80GB HBM3", "H200": "NVIDIA H200 NVL", "A100": "NVIDIA A100-SXM4-80GB"}
 
 
 def fleet_run(
@@ -27,6 +27,9 @@ def fleet_run(
     widths: tuple[int, ...] = (256, 512, 1024, 2048),
     tokens: tuple[int, ...] = (64, 128),
     reference: bool = True,
+    celsius: float = 50.0,
+    limited: int = 0,
+    by_loads: float | None = None,
     seed: int = 0,
 ) -> Path:
     """A run on one board.
@@ -40,7 +43,11 @@ def fleet_run(
         hot: energy as measured over that at the reference temperature.
         widths: of the layers.
         tokens: of the batch.
-        reference: rows have energy at the reference temperature.
+        reference: rows have energy at the reference temperature; else they are older than that, and have the
+            temperature at the end of their window.
+        celsius: the reference temperature.
+        limited: so many points were measured while clocks were held down.
+        by_loads: the board's factor by standard loads.
         seed: of the noise, half a percent.
     """
     axes = {"device_type": (device,), "precision": ("bf16",), "execution": ("graph",), "n_layers": (2,)}
@@ -62,9 +69,14 @@ def fleet_run(
                 columns |= {"energy_status": "ok", "started_unix_s": 100.0 + place, "ended_unix_s": 101.0 + place}
                 columns |= {"flops_per_s": flops / time_s, "flops_per_j": flops / energy_j / hot, "target_error": 0.01}
                 columns |= {"temperature_end_c": 50.0, "energy_source": "simulated"}
+                columns |= {"throttle_end": "sw_power_cap" if place < limited else None}
+                if by_loads is not None:
+                    columns |= {"board_factor": by_loads, "board_factor_rel_error": 0.016}
                 if reference:
                     columns |= {"energy_at_reference_j": energy_j, "energy_at_reference_rel_error": 0.012}
-                    columns |= {"reference_temperature_c": 50.0}
+                    columns |= {"reference_temperature_c": celsius}
+                else:
+                    columns |= {"power_w": energy_j * hot / time_s}
                 rows.append(PhaseRecord.of(phase=phase, **columns))
             journal.append([rows])
     return folder.path

@@ -13,7 +13,7 @@ import flopray
 from flopray.description import Column, Description, Field
 from flopray.errors import NotARun, RunError, SchemaMismatch
 from flopray.monitoring.status import status_of_run
-from flopray.records import PhaseRecord
+from flopray.records import DERIVED, PhaseRecord
 from flopray.store.journal_index import RunWarning
 from flopray.store.location import open_run
 from flopray.store.resumption import check_resumable
@@ -199,7 +199,7 @@ def test_results_of_schema_3_are_read_with_those_of_this_version(tmp_path):
     report(tmp_path, [results[0], _edited(results[1], **{"point/schema_version": 4})])
     frame = flopray.load_run(tmp_path)
     assert sorted(set(frame["schema_version"])) == [3, 4]
-    assert set(frame) == set(folder.schema.names)
+    assert set(frame) == {*folder.schema.names, *DERIVED}
 
 
 def test_a_folder_of_the_home_is_found_by_its_tilde(tmp_path, monkeypatch):

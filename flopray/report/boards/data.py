@@ -23,19 +23,23 @@ from flopray.report.boards.priors import prior_of
 #: A pandas DataFrame, whose stubs do not know whether a selection of it is one.
 Frame = Any
 TIME, AT_REFERENCE, AS_MEASURED = "time", "energy at reference", "energy as measured"
+#: Of rows whose board has a factor by standard loads: what they would cost on the typical board of the type.
+TYPICAL = "energy of the typical board"
 #: Value and relative error of what is compared.
 COLUMNS = {
     TIME: ("time_s", "time_rel_error"),
     AT_REFERENCE: ("energy_at_reference_j", "energy_at_reference_rel_error"),
     AS_MEASURED: ("energy_j", "energy_rel_error"),
+    TYPICAL: ("energy_typical_board_j", "energy_typical_board_rel_error"),
 }
 UNKNOWN_BOARD = "unknown"
 #: What else may differ between boards that were measured at different times and places.
 _SOFTWARE = ("driver_version", "torch_version", "cuda_version")
 #: Columns of records by which boards are identified and compared.
 NEEDED = (
-    *("trial_id", "phase", "status", "device_type", "device_name", "device_uuid", "node", "reference_temperature_c"),
-    *("started_unix_s", "ended_unix_s", "temperature_end_c", *_SOFTWARE),
+    *("run", "trial_id", "phase", "status", "device_type", "device_name", "device_uuid", "node"),
+    *("started_unix_s", "ended_unix_s", "temperature_end_c", "temperature_mean_c", "power_w", "power_limit_w"),
+    *("reference_temperature_c", "energy_at_reference_reason", "throttle_end", "power_limit_end_w", *_SOFTWARE),
     *(column for columns in COLUMNS.values() for column in columns),
 )
 _TYPE = ["device_type", "device_name"]
@@ -112,11 +116,24 @@ class DeviceBoards:
         """Energy of all rows at the temperatures of their boards, besides that at a reference temperature."""
         return values_of(self.rows, AS_MEASURED)
 
+    def compared_parts(self) -> dict[str, BoardValues]:
+        """The parts, and beside energy at a reference temperature that as measured and that of the typical board.
+
+        The latter has the rows whose boards have a factor by standard loads, if any two boards share one.
+        """
+        parts = dict(self.parts)
+        if AT_REFERENCE in parts:
+            typical = values_of(self.rows[self.rows["key"].isin(list(parts[AT_REFERENCE].keys))], TYPICAL)
+            parts |= {TYPICAL: typical} if typical is not None and typical.shared() else {}
+            parts |= {AS_MEASURED: self.as_measured} if self.as_measured is not None else {}
+        return parts
+
     def label(self, quantity: str) -> str:
         """A quantity in words, with the reference temperature."""
-        if quantity == AT_REFERENCE and (celsius := self.reference_temperatures()):
-            return f"energy at {', '.join(f'{degrees:g}' for degrees in celsius)} °C"
-        return quantity
+        celsius = ", ".join(f"{degrees:g}" for degrees in self.reference_temperatures())
+        if celsius and quantity == AT_REFERENCE:
+            return f"energy at {celsius} °C"
+        return f"{quantity} at {celsius} °C" if celsius and quantity == TYPICAL else quantity
 
     def reference_temperatures(self) -> list[float]:
         """Reference temperatures of the rows that are compared at one, rising."""

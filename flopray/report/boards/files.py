@@ -17,7 +17,12 @@ from flopray.store import atomic
 
 
 def write_boards(
-    devices: Sequence[DeviceBoards], tables: Sequence[TextTable], folder: Path, plots: Path, formats: Sequence[str]
+    devices: Sequence[DeviceBoards],
+    tables: Sequence[TextTable],
+    folder: Path,
+    plots: Path,
+    formats: Sequence[str],
+    said: Sequence[str] = (),
 ) -> list[Path]:
     """Write `boards.md`, `boards.tex` and `boards.json`, and `boards/TYPE.FORMAT` where boards share rows.
 
@@ -27,12 +32,14 @@ def write_boards(
         folder: of the tables; made where it is missing.
         plots: of the figures.
         formats: among `flopray.report.plot.figures.IMAGE_FORMATS`.
+        said: further lines on the rows.
 
     Raises:
         InputError: a file cannot be written.
     """
-    said = [f"- {line.strip()}" for device in devices for line in statement(device)]
-    markdown = "\n".join(["## Boards compared", "", *said, "", *(table.to_markdown() for table in tables)])
+    lines = [*(line for device in devices for line in statement(device)), *said]
+    listed = [f"- {line.strip()}" for line in lines]
+    markdown = "\n".join(["## Boards compared", "", *listed, "", *(table.to_markdown() for table in tables)])
     found = json.dumps([{"type": device.name, **as_json(device)} for device in devices], indent=1, allow_nan=False)
     texts = {"md": markdown, "tex": "\n".join(table.to_latex() for table in tables), "json": found + "\n"}
     paths = []

@@ -65,7 +65,7 @@ def summary_of(device: DeviceBoards) -> Json:
 def as_json(device: DeviceBoards) -> Json:
     """Everything as JSON: boards, fits, pairs and each board left out in turn; unknown values are None."""
     found = {}
-    parts = dict(device.parts)
+    parts = device.compared_parts()
     if device.as_measured is not None:  # of all rows, so that it can be compared with the reference
         parts[AS_MEASURED] = device.as_measured
     for quantity, part in parts.items():

@@ -9,16 +9,22 @@ from dataclasses import replace
 import numpy as np
 
 from flopray.report.boards.agreement import Pair, left_out, pairs
-from flopray.report.boards.data import AS_MEASURED, AT_REFERENCE, BoardValues, DeviceBoards, short_names
+from flopray.report.boards.data import AS_MEASURED, AT_REFERENCE, TYPICAL, BoardValues, DeviceBoards, short_names
 from flopray.report.text_table import TextTable
 
 _FACTORS = "factor: against the mean of the boards in the table, ± half its 95 % interval"
 _AGREE = "agree: share of rows no further apart than both stated errors (root of the sum of squares)"
-_VERDICTS = (
+_BY_A_FACTOR = (
     "different by a factor: its 95 % interval (±) does not reach 0; of simulated pairs of equal boards 0 to 6 % are "
-    "called different",
+    "called different"
+)
+_ROW_BY_ROW = (
     "row by row: with the factor taken out, more rows are apart than 5 % of them would be by chance (binomial test at "
-    "2.5 %, as if rows were independent)",
+    "2.5 %, as if rows were independent)"
+)
+_TYPICAL = (
+    "energy of the typical board: that at the reference temperature over the board's factor by standard loads; what "
+    "is apart is not known to these"
 )
 _LEFT_OUT = (
     "in type: share of the board's rows inside the interval of the mean over boards from the others; in board: inside "
@@ -63,11 +69,11 @@ def _boards(device: DeviceBoards) -> TextTable:
 
 def _pairs(device: DeviceBoards) -> TextTable:
     names, sections, missing = short_names(device.boards), [], 0
-    parts = dict(device.parts)
-    if AT_REFERENCE in parts and device.as_measured is not None:
-        parts[AS_MEASURED] = device.as_measured
+    parts, found = device.compared_parts(), []
     for quantity, part in parts.items():
         fit = device.fits[quantity] if part is device.parts.get(quantity) else device.fit(part)
+        compared = pairs(part, fit)
+        found += compared
         rows = [
             [
                 " / ".join(names[board] for board in reversed(pair.boards)),
@@ -76,14 +82,17 @@ def _pairs(device: DeviceBoards) -> TextTable:
                 *(f"{pair.rms_without_factor:.2%}", f"{pair.agree_without_factor:.0%}"),
                 verdict(pair),
             ]
-            for pair in pairs(part, fit)
+            for pair in compared
         ]
         missing = max(missing, math.comb(len(part.boards), 2) - len(rows))
         if rows:
             sections.append((device.label(quantity), rows))
     header = ["Boards", "Rows", "Apart", "agree", "Factor", "±", "Apart\nwithout", "agree ", "Different?"]
     notes = ["apart: root mean square of the differences of shared rows; without: with the factor taken out", _AGREE]
-    notes += _VERDICTS
+    notes += [_BY_A_FACTOR] if any(pair.differ is not None for pair in found) else []
+    notes += [_ROW_BY_ROW] if any(pair.rows_differ for pair in found) else []
+    if TYPICAL in parts:
+        notes.append(_TYPICAL)
     if AS_MEASURED in parts and AT_REFERENCE in parts:
         notes.append("energy as measured is that of boards at the temperatures that they had, which differ too")
     if missing:
@@ -100,7 +109,7 @@ def verdict(pair: Pair) -> str:
 
 
 def _left_out(device: DeviceBoards) -> TextTable:
-    names, sections = short_names(device.boards), []
+    names, sections, known = short_names(device.boards), [], False
     for quantity, part in device.parts.items():
         rows = []
         for each in left_out(part, device.prior(quantity)):
@@ -108,12 +117,13 @@ def _left_out(device: DeviceBoards) -> TextTable:
             if each.reason:
                 rows.append([*cells, "0", "-", "-", each.reason])
                 continue
+            known = True
             rows.append(
                 [*cells, str(each.rows), f"{each.median:+.2%}", f"{each.in_type:.0%}", f"{each.in_other_board:.0%}"]
             )
         sections.append((device.label(quantity), rows))
     header = ["Left out", "Others", "Rows", "Median", "in type", "in board"]
-    return TextTable(f"Each board of {device.name} left out in turn", header, sections, [_LEFT_OUT], "Quantity")
+    return TextTable(f"Each board of {device.name} left out in turn", header, sections, [_LEFT_OUT] * known, "Quantity")
 
 
 def _residuals(part: BoardValues, means: np.ndarray | None) -> np.ndarray:

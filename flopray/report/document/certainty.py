@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flopray.records import PREPARED_AGAIN_REL
+from flopray.report.boards.comparable import remarks
 from flopray.report.boards.data import board_names, noun_of, short_names
 from flopray.report.boards.statement import statement
 from flopray.report.boards.table import board_tables
@@ -40,23 +40,8 @@ def section(measured: Measured) -> Section:
         blocks.append(Words([line.strip() for line in statement(device)]))
         if len(device.boards) > 1:
             blocks += board_tables(device)
-    if measured.told_later:
-        said = (
-            f"For {counted(measured.told_later, 'row')} energy at the reference temperature was worked out afterwards, "
-        )
-        said += "from the temperature at the end of the window and the temperature coefficient of the type."
-        blocks.append(Words([said], "note"))
-    if measured.widened:
-        blocks.append(
-            Words(
-                [
-                    f"{percent(PREPARED_AGAIN_REL)} was added to the error of time of "
-                    f"{counted(measured.widened, 'row')}: a step that is captured or allocated again takes another "
-                    "time, and the version of flopray that measured them did not count that."
-                ],
-                "note",
-            )
-        )
+    if lines := [f"{line[0].upper()}{line[1:]}." for line in remarks(measured.frame)]:
+        blocks.append(Words(lines, "note"))
     missing = list(_missing(measured.frame))
     blocks.append(Words(missing if missing else ["Every row has the numbers that were asked for."]))
     if measured.warnings:
@@ -107,12 +92,23 @@ def _boards(frame: Frame) -> TextTable:
                 _one(part, "torch_version"),
                 _range(part, "temperature_end_c", "°C"),
                 _range(part, "power_limit_w", "W"),
+                _factor(part),
                 days_of(part),
             ]
         )
-    header = ["", "Rows", "Driver", "torch", "Temperature", "Power limit", "Measured"]
+    header = ["", "Rows", "Driver", "torch", "Temperature", "Power limit", "Factor", "Measured"]
     named = ["a GPU is named by the beginning of its UUID"] if frame["device_uuid"].notna().any() else []
+    if frame["board_factor"].notna().any():
+        named.append(
+            "factor: energy of the board over that of its type's typical board, by standard loads, ± half its 95 % "
+            "interval for one work; energy_typical_board_j of a row is that of the typical board"
+        )
     return TextTable("Boards" if named else "Machines", header, [("", rows)], named)
+
+
+def _factor(part: Frame) -> str:
+    known = part.loc[part["board_factor"].notna(), ["board_factor", "board_factor_rel_error"]].drop_duplicates()
+    return listed([f"{factor:.3f} ± {percent(error)}" for factor, error in known.itertuples(index=False)], 2) or DASH
 
 
 def _errors(frame: Frame) -> TextTable:

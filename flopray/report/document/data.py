@@ -7,19 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
-from typing import Any
 
-import pandas as pd
-
-from flopray.audit.cells import rows_of
-from flopray.energy.reference import told_later
 from flopray.errors import InputError
+from flopray.report.boards.comparable import of_runs
 from flopray.report.boards.data import DeviceBoards
 from flopray.report.boards.means import means_of_types
 from flopray.report.gpus.comparison import Comparison, comparisons_of
-from flopray.report.gpus.data import MEASURED, Frame, check_words, prepared_again, tidy
+from flopray.report.gpus.data import MEASURED, Frame, check_words, tidy
 from flopray.report.gpus.types import POINT
-from flopray.settings import MeasureSettings
 from flopray.store.location import open_run
 from flopray.store.run import RunFolder
 from flopray.workloads.registry import refuse_scores
@@ -34,13 +29,11 @@ class Measured:
 
     Attributes:
         folders: the runs.
-        frame: all their rows, with all columns of the records.
+        frame: all their rows, with all columns of the records, comparable.
         rows: one row of each point and phase on a type of device, as `means_of_types` gives them; `row` is the place in
             `frame` of the measurement that it is of.
         devices: the types, with their boards.
         warnings: what the store said when the runs were read.
-        told_later: rows of older runs whose energy at the reference temperature comes from the prior of their type.
-        widened: rows of older runs whose error of time got what `prepared_again` adds.
     """
 
     folders: Sequence[RunFolder]
@@ -48,8 +41,6 @@ class Measured:
     rows: Frame
     devices: Sequence[DeviceBoards]
     warnings: Sequence[str]
-    told_later: int = 0
-    widened: int = 0
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
@@ -75,36 +66,14 @@ def load(runs: Iterable[str | PathLike[str]]) -> Measured:
         folders = list({folder.address: folder for folder in map(open_run, runs)}.values())
         for folder in folders:
             refuse_scores(folder.workload, folder.address)
-        loaded = [prepared_again(folder.load()) for folder in folders]
-        frame: Any = pd.concat([rows for rows, _ in loaded], ignore_index=True)
+        frame = of_runs(folders)
     if frame.empty:
         raise InputError(f"{', '.join(folder.address for folder in folders)}: no rows yet")
-    before = int(frame["energy_at_reference_j"].notna().sum())
-    frame = _at_reference(frame)
     workloads = {folder.workload.name: folder.workload for folder in folders if folder.workload.name}
     check_words(frame, workloads, ", ".join(folder.address for folder in folders))
     rows, devices = means_of_types(tidy(frame, MEASURED, workloads), POINT, ["gpu"])
     said = list(dict.fromkeys(str(warning.message) for warning in caught))
-    later = int(frame["energy_at_reference_j"].notna().sum()) - before + sum(map(_told_before, folders))
-    return Measured(folders, frame, rows, devices, said, later, sum(count for _, count in loaded))
-
-
-def _told_before(folder: RunFolder) -> int:
-    """Rows of reference data whose energy at the reference temperature was worked out when the data were made."""
-    made = folder.manifest.get("reference")
-    return int(made.get("told_later", 0)) if isinstance(made, dict) else 0
-
-
-def _at_reference(frame: Frame) -> Frame:
-    """The rows, with energy at the reference temperature even where they are older than that column."""
-    known = frame["reference_temperature_c"].dropna()
-    reference_c = float(known.mode().iloc[0]) if len(known) else MeasureSettings.reference_temperature_c
-    later = pd.DataFrame(told_later(rows_of(frame), reference_c), index=frame.index)
-    frame = frame.copy()
-    for name in later.columns.intersection(frame.columns):
-        missing = frame[name].isna() & later[name].notna()
-        frame.loc[missing, name] = later.loc[missing, name]
-    return frame
+    return Measured(folders, frame, rows, devices, said)
 
 
 def step_of(rows: Frame) -> Frame:

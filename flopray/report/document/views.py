@@ -9,8 +9,9 @@ from flopray.report.document.content import Section, View, Words
 from flopray.report.document.data import Measured
 from flopray.report.gpus.html import page_data
 from flopray.report.surface.axes import SurfaceAxes
-from flopray.report.surface.data import MLP_AXES, SurfaceSet, surface_sets
+from flopray.report.surface.data import SurfaceSet, surface_sets
 from flopray.report.surface.html import set_data
+from flopray.report.surface.rows import MLP_AXES
 from flopray.report.surface.selection import OVERHEADS, Selection
 
 

@@ -18,7 +18,7 @@ from flopray.errors import InputError
 from flopray.flops.executed.overheads import elements, reconstruct
 from flopray.records import KERNEL_CLASSES, PHASES, Row
 from flopray.report.published import check_metrics, load_metrics
-from flopray.report.surface.data import latest
+from flopray.report.surface.rows import latest
 from flopray.store.location import load_run
 from flopray.units import counted
 from flopray.workloads.mlp import MLP

@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 from flopray.report.flops.data import Counted
 from flopray.report.plot.figures import add_axes, add_colour_bar, is_one_value, write_titles
 from flopray.report.plot.scales import Array, DisplayUnit, ValueScale, display_unit
-from flopray.report.surface.data import MLP_AXES, NOT_MEASURED, Grid, SurfaceSet
+from flopray.report.surface.data import NOT_MEASURED, Grid, SurfaceSet
 from flopray.report.surface.legend import Marks
 from flopray.report.surface.panels import FLAT_SHARE, View, draw_flat
 from flopray.report.surface.plots import PHASE_TITLES
+from flopray.report.surface.rows import MLP_AXES
 from flopray.report.surface.selection import Metric
 
 #: Columns of the records as they are drawn; the Greek names are those of flopmetrics.
@@ -156,7 +157,7 @@ def _surface_set(row: _Row, metric: Metric) -> SurfaceSet:
     reasons = np.where(np.isfinite(values), "", NOT_MEASURED).astype(object)
     none: Any = np.frompyfunc(lambda _: (), 1, 1)(values)
     unknown = np.full(values.shape, np.nan)
-    grid = Grid(row.n_layers, values, unknown, reasons, none, unknown, none)
+    grid = Grid(row.n_layers, values, unknown, reasons, none, unknown, unknown, none)
     return SurfaceSet(metric, "", "", "", "", MLP_AXES, row.widths, row.tokens, (grid,), "", "", "")
 
 

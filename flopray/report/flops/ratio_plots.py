@@ -16,8 +16,8 @@ from flopray.report.flops.data import Counted, extra_flops
 from flopray.report.flops.maps import layers_for
 from flopray.report.plot.figures import Style, add_axes, set_measured_axis, set_value_axis, write_titles
 from flopray.report.plot.scales import SEQUENTIAL_MAP, DisplayUnit, ValueScale, spacing_of
-from flopray.report.surface.data import MLP_AXES
 from flopray.report.surface.plots import PHASE_TITLES
+from flopray.report.surface.rows import MLP_AXES
 
 _PERCENT = DisplayUnit(0.01, "%")
 _WIDTH_IN, _PANEL_IN = 7.2, (2.22, 1.75)

@@ -19,7 +19,8 @@ from flopray.audit.cells import rows_of
 from flopray.description import Description
 from flopray.errors import InputError
 from flopray.point import PRECISIONS
-from flopray.records import PHASES, PREPARED_AGAIN_REL, Row
+from flopray.records import PHASES, Row
+from flopray.report.boards.comparable import TOLD_LATER, WIDENED, of_runs
 from flopray.report.boards.means import with_windows
 from flopray.report.surface.selection import METRICS, Metric
 from flopray.store.location import open_run
@@ -74,30 +75,11 @@ def load_runs(paths: Sequence[Path]) -> Frame:
     for folder in folders:
         refuse_scores(folder.workload, folder.path)
     workloads = {folder.workload.name: folder.workload for folder in folders if folder.workload.name}
-    frame = pd.concat([prepared_again(folder.load())[0] for folder in folders], ignore_index=True)
+    frame = of_runs(folders)
     if frame.empty:
         raise InputError(f"{', '.join(map(str, unique))}: no rows yet")
     check_words(frame, workloads, ", ".join(map(str, unique)))
     return tidy(frame, MEASURED, workloads)
-
-
-def prepared_again(frame: Frame) -> tuple[Frame, int]:
-    """Rows whose error of time holds what preparing a step again changes, also where they are older than that.
-
-    A board with a row below `PREPARED_AGAIN_REL` was measured before it was added, and then none of its rows in that
-    run has it.
-
-    Args:
-        frame: rows of one run, with the columns of `flopray.records`.
-
-    Returns:
-        The rows, and to how many it was added.
-    """
-    stated = _numbers(frame, "time_rel_error")
-    boards = frame["device_uuid"].fillna(frame["device_type"])
-    least = stated.groupby(boards).transform("min")
-    older = stated.notna() & (least < PREPARED_AGAIN_REL) & (frame["device_type"] != "CPU").to_numpy(bool)
-    return frame.assign(time_rel_error=stated.where(~older, np.hypot(stated, PREPARED_AGAIN_REL))), int(older.sum())
 
 
 def check_words(frame: Frame, workloads: Mapping[str, Description], named: str) -> None:
@@ -136,7 +118,8 @@ def tidy(frame: Frame, source: str, workloads: Mapping[str, Description] | None 
     numbers = dict.fromkeys([*_NUMBERS, *(f.name for w in workloads.values() for f in w.dimensions)])
     rows = pd.DataFrame({name: _texts(frame, name) for name in _TEXTS} | {n: _numbers(frame, n) for n in numbers})
     rows["choices"] = _choices(frame, workloads)
-    rows["checkpointing"] = _texts(frame, "checkpointing").isin(["True", "true"])
+    for name in ("checkpointing", TOLD_LATER, WIDENED):
+        rows[name] = _texts(frame, name).isin(["True", "true"])
     rows = _without_impossible(rows)
     rows["source"] = source
     rows["status"] = rows["status"].replace("", "ok")

@@ -228,11 +228,9 @@ def _shape_title(rows: Any, shape: str) -> str:
 
 def _second_title(rows: Any, metric: Metric, left_out: int) -> str:
     of_energy = "energy" in (metric.error_column or "")
-    said = bars_said(rows, "energy" if of_energy else "time") + (
-        f"; {counted(left_out, 'other shape is', 'other shapes are')} not drawn" if left_out else ""
-    )
-    if rows["sequence_length"].notna().any():
-        said = "batch × tokens of a sequence; " + said
+    parts = ["batch × tokens of a sequence"] if rows["sequence_length"].notna().any() else []
+    parts.append(bars_said(rows, "energy" if of_energy else "time"))
+    parts += [f"{counted(left_out, 'other shape is', 'other shapes are')} not drawn"] if left_out else []
     if ((rows["source"] == PUBLISHED) & (rows["phase"] == "backward")).any():
-        said += "; published backward includes the optimizer step"
-    return said
+        parts.append("published backward includes the optimizer step")
+    return "; ".join(filter(None, parts))

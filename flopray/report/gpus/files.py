@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from flopray.errors import InputError
+from flopray.report.boards.comparable import TOLD_LATER
 from flopray.report.gpus.comparison import Comparison
 from flopray.report.gpus.data import Frame
 from flopray.report.gpus.table import EXPLANATION, beside_table, ratio_tables, tables_of
@@ -22,7 +23,7 @@ _COLUMNS = [
     *("time_rel_error", "energy_j", "energy_rel_error", "energy_status", "energy_reason", "power_w", "flops_per_s"),
     *("flops_per_j", "mfu", "mfu_reason", "hfu", "tokens_per_iteration", "tokens_per_s", "energy_per_token_j"),
     *("memory_peak_bytes", "severity", "findings", "boards", "energy_at", "time_interval", "energy_interval"),
-    *("time_window_rel_error", "time_type_rel_error", "energy_window_rel_error", "energy_type_rel_error"),
+    *("time_window_rel_error", "time_type_rel_error", "energy_window_rel_error", "energy_type_rel_error", TOLD_LATER),
 ]
 _COUNTS = ["batch_size", "sequence_length", "n_layers", "width", "tokens", "model_flops", "recomputed_flops"]
 _COUNTS += ["tokens_per_iteration", "memory_peak_bytes"]

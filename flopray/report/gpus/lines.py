@@ -100,6 +100,7 @@ def _arrange(figure: Figure, look: Look, panels: list[list[Axes]]) -> None:
 
 def _second_title(rows: Frame) -> str:
     batches = sorted(rows["batch_size"].dropna().unique())
-    said = f"batch {', '.join(f'{batch:.0f}' for batch in batches)}; {bars_said(rows, 'energy')}"
-    published = (rows["source"] == PUBLISHED).any()
-    return said + ("; published steps (dashed): both published phases added" if published else "")
+    parts = [f"batch {', '.join(f'{batch:.0f}' for batch in batches)}", bars_said(rows, "energy")]
+    if (rows["source"] == PUBLISHED).any():
+        parts.append("published steps (dashed): both published phases added")
+    return "; ".join(filter(None, parts))

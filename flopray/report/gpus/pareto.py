@@ -104,11 +104,10 @@ def draw_pareto(comparison: Comparison) -> Figure | None:
             axes.tick_params(labelleft=shape in ("", *shapes[:1]))
     (_arrange_grid if shapes else _arrange)(figure, look, panels, len(shapes))
     left_out = len(comparison.shapes) - len(shapes) if shapes else 0
-    columns = "batch × tokens of a sequence; " if shapes else ""
-    second = f"{columns}{bars_said(rows, 'time', 'energy')}; {work.better}" + (
-        f"; {counted(left_out, 'shape is', 'shapes are')} not drawn" if left_out else ""
-    )
-    write_titles(figure, f"{work.title}, {comparison.title}", second)
+    parts = ["batch × tokens of a sequence"] if shapes else []
+    parts += [bars_said(rows, "time", "energy"), work.better]
+    parts += [f"{counted(left_out, 'shape is', 'shapes are')} not drawn"] if left_out else []
+    write_titles(figure, f"{work.title}, {comparison.title}", "; ".join(filter(None, parts)))
     look.draw_legend(figure)
     return figure
 

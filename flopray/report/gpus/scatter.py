@@ -149,8 +149,8 @@ def _finish(figure: Figure, axes: Axes, look: Look, comparison: Comparison, poin
     width_in, height_in = figure.get_size_inches()
     wide = _WIDTH_IN - 0.75
     axes.set_position((0.6 / width_in, bottom / height_in, wide / width_in, _PANEL_IN / height_in))
-    second = bars_said(points, "energy") + ("; lines join shapes" if len(comparison.shapes) <= _MOST_JOINED else "")
-    if (points["source"] == PUBLISHED).any():
-        second += "; published backward includes the optimizer"
-    write_titles(figure, f"Forward against backward, {comparison.title}", second)
+    parts = [bars_said(points, "energy")]
+    parts += ["lines join shapes"] if len(comparison.shapes) <= _MOST_JOINED else []
+    parts += ["published backward includes the optimizer"] if (points["source"] == PUBLISHED).any() else []
+    write_titles(figure, f"Forward against backward, {comparison.title}", "; ".join(filter(None, parts)))
     look.draw_legend(figure)

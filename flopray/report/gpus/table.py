@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from flopray.report.gpus.data import MEASURED, PUBLISHED, REST, Frame, iter_rows
 from flopray.report.gpus.types import intervals_said, temperatures_said
 from flopray.report.plot.scales import display_unit
 from flopray.report.text_table import IMPLAUSIBLE_MARK, IMPOSSIBLE_MARK, TextTable
+from flopray.units import counted
 
 MARKS = {"impossible": IMPOSSIBLE_MARK, "implausible": IMPLAUSIBLE_MARK, "": ""}
 #: Texts that the tables do not repeat.
@@ -76,7 +78,8 @@ def beside_table(comparison: Comparison) -> TextTable | None:
         cells += [*times, _ratio(ratios[1]), MARKS[row["severity_published"]]]
         sections[f"{row['gpu']} {row['precision']} {row['shape']}"].append(cells)
     notes = ["theirs: published by flopmetrics, train_step being the sum of both phases; ratio: theirs over measured"]
-    notes += ["the mark is that of the published row"]
+    if (pairs["severity_published"] != "").any():
+        notes.append("the mark is that of the published row")
     return TextTable(f"Published beside measured, {comparison.title}", header, list(sections.items()), notes)
 
 
@@ -103,21 +106,20 @@ def ratio_tables(comparison: Comparison, shapes: Sequence[str] | None = None) ->
             sections[f"{row['precision']} {row['shape']}"].append(cells)
         if sections:
             title = f"{other} over {first}, {comparison.title}"
-            apart = not all(map(_alike, both["energy_at"], both["energy_at_first"]))
-            notes = [_OF_RATIOS, *([_NOT_ALIKE] if apart else []), *_without_interval(part)]
-            table = TextTable(title, _RATIO_HEADER, list(sections.items()), notes)
-            yield table.of_columns(table.filled_columns())
+            table = TextTable(title, _RATIO_HEADER, list(sections.items()), [])
+            table = table.of_columns(table.filled_columns())
+            shows = {"±", "± "} & set(table.header)
+            yield replace(table, notes=[*([_OF_RATIOS] if shows else []), *_not_alike(both), *_without_interval(part)])
 
 
 _SAME = ["precision", "shape", "phase"]
-_NOT_ALIKE = "energies are not compared where one is at the reference temperature and the other as measured"
 _OF_RATIOS = "±: of the ratio of both types' means, the root of the sum of squares of their intervals"
 
 
 def _without_interval(rows: Frame) -> Iterator[str]:
     for gpu, part in rows.groupby("gpu", sort=True):
         if part["time_type_rel_error"].isna().all() and part["energy_type_rel_error"].isna().all():
-            yield f"{gpu}: {_boards_said(part)}, so that ratios have no interval"
+            yield f"{gpu}: {_boards_said(part)}, and so no interval of the type: ratios have none either"
 
 
 _RATIO_HEADER = ["Phase", "Time", "±", "Energy", "± "]
@@ -129,6 +131,19 @@ def _over(row: Row, what: str, column: str) -> tuple[str, str]:
         return "-", "-"  # one at the reference temperature, the other as measured
     error = float(np.hypot(row[f"{what}_type_rel_error"], row[f"{what}_type_rel_error_first"]))
     return _ratio(row[column] / row[f"{column}_first"]), _percent(error)
+
+
+def _not_alike(both: Frame) -> Iterator[str]:
+    """A note on each two temperatures at which energies of the two GPUs are, and so are not compared."""
+    there = both[np.isfinite(both["energy_j"]) & np.isfinite(both["energy_j_first"])]
+    pairs = zip(there["energy_at"], there["energy_at_first"], strict=True)
+    kinds = Counter(" and the other ".join(sorted(map(_at, pair))) for pair in pairs if not _alike(*pair))
+    for kind, count in kinds.items():
+        yield f"energies are not compared where one is {kind} ({counted(count, 'row')})"
+
+
+def _at(celsius: float) -> str:
+    return f"at {celsius:g} °C" if np.isfinite(celsius) else "as measured"
 
 
 def _alike(one: float, other: float) -> bool:

@@ -62,7 +62,8 @@ def _line(published: Row, measured: Row | None) -> str:
     else:
         error = f" ± {measured['energy_rel_error']:.1%}" if np.isfinite(measured["energy_rel_error"]) else ""
         cells += [f"{measured['flops_per_j'] / _TERA:.2f} T{error}", f"{published['energy_j']:.1f}"]
-        cells.append(f"{measured['energy_j']:.1f}{error}")
+        at = f" at {measured['energy_at']:g} °C" if np.isfinite(measured["energy_at"]) else ""
+        cells.append(f"{measured['energy_j']:.1f}{error}{at}")
     return f"| {' | '.join(cells)} |"
 
 

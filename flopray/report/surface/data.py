@@ -6,31 +6,29 @@ is missing.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from flopray.records import PHASES
-from flopray.report.boards.means import means_of_types, values_on_boards
+from flopray.report.boards.means import values_on_boards
 from flopray.report.plot.scales import Array
 from flopray.report.surface.axes import SurfaceAxes, joined, letter_of
+from flopray.report.surface.rows import GROUP, MLP_AXES, cell_of, of_types
 from flopray.report.surface.selection import METRICS, Metric, Selection
 from flopray.units import counted
-from flopray.workloads.mlp import MLP
 
-MLP_AXES = SurfaceAxes.of(MLP())
 NOT_MEASURED = "not measured"
 #: The audit judges a row; here the error of each metric is compared with the target, so that time is not marked for the
 #: error of energy.
 _TARGET_MISSED = "note:target_error_missed"
 #: No drawn quantity comes near it or its inverse.
 _LEAST = 1e-150
-#: Columns whose values always have separate figures, whatever the workload.
-_GROUP = ["device_type", "precision", "execution"]
 #: Columns that what a row is on each of several boards is made from.
 _COSTS = ("time_s", "energy_j")
 
@@ -46,6 +44,8 @@ class Grid:
         reasons: why a value is missing, empty where there is one, shape (Y, X) of str.
         findings: audit findings of the cell, shape (Y, X) of tuples of str.
         targets: relative errors that were asked for, NaN where none was and of means over boards, shape (Y, X).
+        window_rel_errors: those of the windows, which a target is for; `rel_errors` unless energy is at the reference
+            temperature or a mean, shape (Y, X).
         on_boards: the value on each board, empty where one board has it, shape (Y, X) of tuples of float.
     """
 
@@ -55,11 +55,12 @@ class Grid:
     reasons: Array
     findings: Array
     targets: Array
+    window_rel_errors: Array
     on_boards: Array
 
     def above_target(self) -> Array:
         """Which cells have a value whose error is not known to be within the one that was asked for, (Y, X) of bool."""
-        return np.isfinite(self.values) & np.isfinite(self.targets) & ~(self.rel_errors <= self.targets)
+        return np.isfinite(self.values) & np.isfinite(self.targets) & ~(self.window_rel_errors <= self.targets)
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,9 @@ class SurfaceSet:
         grids: one for each value of the panel's dimension, rising.
         variant: values of dimensions and choices that have figures of their own, such as `kernel=3x3`, or empty.
         dispatched: rates are of the dispatcher's count, since the workload states no closed form.
-        boards: of how many boards of the type the values are means; 1 where they are of one board.
+        boards: of how many boards of the type values are means, at most; 1 where each is of one board.
+        energy_at: temperature of the energy in Celsius; NaN where it is as it was measured.
+        intervals: how many values have an interval of which kind (`flopray.report.boards.means`).
         device: full name of the device, or its type and how many models of it were mixed.
         energy_source: how energy was measured, where known.
         filtered: the lower bounds that left something out, such as `d ≥ 512`, or empty.
@@ -94,6 +97,13 @@ class SurfaceSet:
     variant: str = ""
     dispatched: bool = False
     boards: int = 1
+    energy_at: float = math.nan
+    intervals: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def of_energy(self) -> bool:
+        """Whether the metric is an energy, or follows from one."""
+        return "energy" in (self.metric.error_column or "")
 
     def values(self) -> Array:
         """All values, shape (panels, Y, X)."""
@@ -119,7 +129,7 @@ class SurfaceSet:
 
     def has_unknown_errors(self) -> bool:
         """Whether one of these has an error that nobody knows."""
-        return any(bool(np.isnan(grid.rel_errors[grid.above_target()]).any()) for grid in self.grids)
+        return any(bool(np.isnan(grid.window_rel_errors[grid.above_target()]).any()) for grid in self.grids)
 
     def target(self) -> float | None:
         """The relative error that was asked for; None where there was none, or several."""
@@ -156,12 +166,12 @@ def surface_sets(
     metrics = [*(METRICS[name] for name in selection.metrics or METRICS), *further]
     others = [axis for axis in axes.others if rows[axis.name].notna().any()]
     rows = _needed(rows, axes, metrics)
-    for key, group in rows.groupby([*_GROUP, *(axis.name for axis in others)], sort=True, dropna=False):
+    for key, group in rows.groupby([*GROUP, *(axis.name for axis in others)], sort=True, dropna=False):
         # positions are those of the whole group, so that figures of all phases look alike
         places = _places(group, selection, planned or {}, axes)
         filtered = _bounds_that_matter(frame, selection, axes, places)
         # What all rows share is named by the run.
-        told = zip(others, key[len(_GROUP) :], strict=True)
+        told = zip(others, key[len(GROUP) :], strict=True)
         variant = joined(
             *(
                 f"{axis.name}={'none' if pd.isna(value) else value}"
@@ -172,14 +182,15 @@ def surface_sets(
         for phase in sorted(group["phase"].unique(), key=_phase_rank):
             part = _Rows(group[group["phase"] == phase], axes)
             for metric in metrics:
-                names = (*map(str, key[: len(_GROUP)]), str(phase))
+                names = (*map(str, key[: len(GROUP)]), str(phase))
                 yield _surface_set(metric, names, part, axes, places, filtered, variant)
 
 
 def _needed(rows: Any, axes: SurfaceAxes, metrics: Sequence[Metric]) -> Any:
     """The rows with the columns that sets are made of: each choice of rows copies all columns, and runs have 140."""
-    columns = {*_cell(axes), *("device_name", "energy_source", "model_flops", "status", "findings", "target_error")}
-    columns |= {*("boards", "on_boards"), *_COSTS}
+    columns = {*cell_of(axes), *("device_name", "energy_source", "model_flops", "status", "findings", "target_error")}
+    columns |= {*("boards", "on_boards", "energy_at"), *_COSTS}
+    columns |= {f"{what}_{name}" for what in ("time", "energy") for name in ("interval", "window_rel_error")}
     columns |= {axis.name for axis in (axes.panel, axes.x, axes.y, *axes.others)}
     for metric in metrics:
         columns |= {metric.column, metric.error_column, *metric.reason_columns}
@@ -208,40 +219,6 @@ def _places(
     return panels, xs, ys
 
 
-def _cell(axes: SurfaceAxes) -> list[str]:
-    """The columns that identify a cell of a figure."""
-    return [*_GROUP, "phase", *(axis.name for axis in (*axes.present, *axes.others))]
-
-
-def latest(rows: pd.DataFrame, axes: SurfaceAxes = MLP_AXES) -> pd.DataFrame:
-    """One row for each cell: where runs were merged or points repeated, the one that ended last."""
-    cell = _cell(axes)
-    return rows.sort_values("ended_unix_s", kind="stable", na_position="first").drop_duplicates(cell, keep="last")
-
-
-def of_types(rows: pd.DataFrame, axes: SurfaceAxes = MLP_AXES) -> pd.DataFrame:
-    """One row for each cell: the mean over boards of the type where several share rows, else the one that ended last.
-
-    Energy is as it was measured, at the temperatures that the boards had.
-    """
-    means, _ = means_of_types(rows, _cell(axes), ["device_name"], at_reference=False)
-    return latest(means, axes)
-
-
-def repeated_lines(rows: pd.DataFrame, axes: SurfaceAxes = MLP_AXES) -> list[str]:
-    """A line where cells were measured more than once, since only one measurement is shown."""
-    cell = _cell(axes)
-    repeated = rows.loc[rows.duplicated(cell), cell].drop_duplicates()
-    if repeated.empty:
-        return []
-    boards = max(of_types(rows, axes)["boards"].tolist())
-    if boards > 1:
-        what = "of boards of one type the mean is shown, on one board the measurement that ended last"
-    else:
-        what = "the measurement that ended last is shown"
-    return [f"{counted(len(repeated), 'cell was', 'cells were')} measured more than once: {what}"]
-
-
 def _phase_rank(phase: str) -> tuple[int, str]:
     return (PHASES.index(phase) if phase in PHASES else len(PHASES), phase)
 
@@ -263,7 +240,14 @@ def _surface_set(
     if len(names) > 1:
         device = f"{device_type} ({counted(len(names), 'model')})"
     what = (metric, device_type, precision, execution, phase, axes, xs, ys, grids)
-    return SurfaceSet(*what, device, ", ".join(sources), filtered, variant, rows.dispatched, int(rows.boards.max()))
+    quantity = (metric.error_column or "").partition("_")[0]
+    there = np.isfinite(rows.numbers(metric.column)) & ~rows.failed
+    return SurfaceSet(
+        *(*what, device, ", ".join(sources), filtered, variant, rows.dispatched),
+        boards=int(rows.boards.max()),
+        energy_at=rows.energy_at if quantity == "energy" else math.nan,
+        intervals=rows.counts(f"{quantity}_interval", there) if quantity else {},
+    )
 
 
 class _Rows:
@@ -275,6 +259,7 @@ class _Rows:
         failed: which rows say that the point failed.
         findings: of the audit.
         dispatched: no row has a closed form's FLOPs.
+        energy_at: temperature of all energies in Celsius; NaN where they are as measured.
     """
 
     def __init__(self, frame: Any, axes: SurfaceAxes) -> None:
@@ -286,6 +271,8 @@ class _Rows:
         self.boards = frame["boards"].to_numpy()
         self.failed = (frame["status"] != "ok").to_numpy(bool)
         self.findings = frame["findings"].to_list()
+        at = frame["energy_at"].dropna()
+        self.energy_at = float(at.iloc[0]) if len(at) else math.nan
         self.dispatched = "model_flops" in frame and bool(frame["model_flops"].isna().all())
         several = frame["on_boards"].map(bool).to_numpy(bool)
         #: By position: what a row on several boards says.
@@ -306,6 +293,10 @@ class _Rows:
             self._reasons[columns] = _first_reason(self._frame, columns)
         return self._reasons[columns]
 
+    def counts(self, name: str, there: Array) -> Counter[str]:
+        """How many of some rows have each text of a column."""
+        return Counter(self._frame[name].to_numpy()[there].tolist())
+
     def words(self, name: str) -> list[str]:
         """The different texts of a column, sorted."""
         if name not in self._words:
@@ -317,12 +308,13 @@ def _grid(metric: Metric, panel: int, rows: _Rows, xs: Array, ys: Array) -> Grid
     shape = (len(ys), len(xs))
     here = np.flatnonzero(rows.panel == panel)
     at = (np.searchsorted(ys, rows.y[here]), np.searchsorted(xs, rows.x[here]))
-    values, rel_errors, targets = (np.full(shape, np.nan) for _ in range(3))
+    values, rel_errors, targets, windows = (np.full(shape, np.nan) for _ in range(4))
     reasons, findings = np.full(shape, NOT_MEASURED, dtype=object), np.full(shape, None, dtype=object)
     values[at] = rows.numbers(metric.column)[here]
     values[~np.isfinite(values)] = np.nan
     if metric.error_column:
         rel_errors[at] = rows.numbers(metric.error_column)[here]
+        windows[at] = rows.numbers(metric.error_column.replace("_rel_error", "_window_rel_error"))[here]
         if "target_error" in rows:
             targets[at] = np.where(rows.boards[here] > 1, np.nan, rows.numbers("target_error")[here])
     reasons[at] = rows.reasons(metric.reason_columns)[here]
@@ -341,7 +333,8 @@ def _grid(metric: Metric, panel: int, rows: _Rows, xs: Array, ys: Array) -> Grid
     for index in np.ndindex(shape):
         said = _as_tuple(cells.get(index)) if metric.measured else ()
         findings[index] = tuple(finding for finding in said if finding != _TARGET_MISSED)
-    return Grid(panel, values, rel_errors, reasons, findings, targets, _on_boards(metric, rows, here, at, values))
+    on_boards = _on_boards(metric, rows, here, at, values)
+    return Grid(panel, values, rel_errors, reasons, findings, targets, windows, on_boards)
 
 
 def _on_boards(metric: Metric, rows: _Rows, here: Array, at: tuple[Array, Array], values: Array) -> Array:

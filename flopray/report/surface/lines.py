@@ -67,7 +67,7 @@ def _lines(surfaces: SurfaceSet) -> tuple[str, Array, dict[str, Grid], str]:
     panels = np.array([grid.panel for grid in surfaces.grids])
     parts = {
         name: np.concatenate([getattr(grid, name) for grid in surfaces.grids], axis=1)
-        for name in ("values", "rel_errors", "reasons", "findings", "targets", "on_boards")
+        for name in ("values", "rel_errors", "reasons", "findings", "targets", "window_rel_errors", "on_boards")
     }
     return (
         axes.panel.title,

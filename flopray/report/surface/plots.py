@@ -6,15 +6,18 @@ needs a single pass.
 
 from __future__ import annotations
 
+import numpy as np
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d.axes3d import Axes3D
 
+from flopray.report.boards.means import OF_BOARD, OF_TYPE, OF_WINDOW
 from flopray.report.plot.figures import add_axes, add_colour_bar, write_titles
 from flopray.report.plot.scales import Array, ValueScale, cell_unit
 from flopray.report.surface.axes import letter_of
 from flopray.report.surface.data import SurfaceSet
 from flopray.report.surface.legend import Marks, draw_legend, legend_height_in
 from flopray.report.surface.panels import FLAT_SHARE, View, draw_depth, draw_flat, has_own_heights
+from flopray.units import counted
 
 #: More layers than this are in a further figure.
 MAX_PANELS = 5
@@ -39,16 +42,35 @@ def titles(surfaces: SurfaceSet, *extra: str) -> tuple[str, str]:
     metric, phase = surfaces.metric, PHASE_TITLES.get(surfaces.phase, surfaces.phase)
     first = f"{metric.title}, {phase}"
     parts = [surfaces.device, surfaces.precision, surfaces.execution, surfaces.variant, *extra, surfaces.filtered]
-    if metric.column in ("energy_j", "flops_per_j") and surfaces.energy_source:
-        parts.append(f"energy by {surfaces.energy_source}")
+    if surfaces.of_energy:
+        parts.append(_energy_said(surfaces))
     if metric.column in ("flops_per_s", "flops_per_j", "mfu") and surfaces.dispatched:
         parts.append("FLOPs as dispatched")
     return first, "  ·  ".join(part for part in parts if part)
 
 
+def _energy_said(surfaces: SurfaceSet) -> str:
+    """By what energy was measured, and at which temperature it is: `energy by nvml_counter, at 50 °C`."""
+    at = f"at {surfaces.energy_at:g} °C" if np.isfinite(surfaces.energy_at) else "as measured"
+    return f"energy by {surfaces.energy_source}, {at}" if surfaces.energy_source else f"energy {at}"
+
+
 def interval_of(surfaces: SurfaceSet) -> str:
-    """What the errors of a set are 95 % intervals of."""
-    return f"of the type ({surfaces.boards} boards)" if surfaces.boards > 1 else "of the window"
+    """What the errors of a set are 95 % intervals of; where they are of several kinds, with the points of each."""
+    words = {OF_TYPE: f"of the type ({surfaces.boards} boards)", OF_BOARD: f"of the board at {surfaces.energy_at:g} °C"}
+    said = {words.get(kind, f"of the {kind}"): count for kind, count in surfaces.intervals.items()}
+    if len(said) > 1:
+        return ", ".join(f"{kind} in {counted(count, 'point')}" for kind, count in said.items())
+    return next(iter(said), f"of the {OF_WINDOW}")
+
+
+def _means_said(surfaces: SurfaceSet) -> str:
+    """Of how many boards values are means, and which; empty where none is."""
+    means, values = surfaces.intervals.get(OF_TYPE, 0), sum(surfaces.intervals.values())
+    if not means:
+        return ""
+    where = f" in {means} of {counted(values, 'point')}" if means < values else ""
+    return f"mean of {surfaces.boards} boards{where}"
 
 
 def draw_surfaces(surfaces: SurfaceSet, *, log: bool, scale_values: Array | None = None) -> Figure:
@@ -70,8 +92,7 @@ def draw_surfaces(surfaces: SurfaceSet, *, log: bool, scale_values: Array | None
     layers = surfaces.axes.panel_text(surfaces.grids[0].panel) if count == 1 else ""
     own = f", own heights for each {letter_of(surfaces.axes.panel)}" if has_own_heights(view) else ""
     scale_text = f"{'log' if log else 'linear'} scale{own}"
-    boards = f"mean of {surfaces.boards} boards" if surfaces.boards > 1 and surfaces.metric.error_column else ""
-    first, second = titles(surfaces, layers, scale_text, boards)
+    first, second = titles(surfaces, layers, scale_text, _means_said(surfaces))
     write_titles(figure, first, second)
     draw_legend(figure, view.marks)
     return figure
