@@ -241,6 +241,38 @@ def causal_lm_longer() -> str:
     return table(["model", "phase", "execution", "at most 2 s", "window", "longer", "window"], lines)
 
 
+def adapters() -> str:
+    """A training step of Qwen3 0.6B in full and with an adapter."""
+    frame = rows("h200_lora")
+    lines = [
+        [
+            "all weights" if pd.isna(row.adapter) else f"`{row.adapter}`",
+            f"{row.trained_parameters / 1e6:,.1f} M",
+            f"{row.model_flops / 1e12:.1f} TFLOP",
+            _with_error(row.time_s, row.time_rel_error, "s"),
+            _with_error(row.energy_j, row.energy_rel_error, "J"),
+            f"{row.memory_peak_bytes / 1e9:.1f} GB",
+        ]
+        for row in frame.sort_values("trained_parameters", ascending=False).itertuples()
+    ]
+    return table(["trained", "parameters of it", "FLOPs", "time", "energy", "peak memory"], lines)
+
+
+def experts() -> str:
+    """Phases of a mixture of experts, as a graph and launched eagerly."""
+    frame = rows("h200_experts").set_index(["phase", "execution"])
+    lines = []
+    for phase in ("forward", "prefill", "decode"):
+        cells = [phase, f"{frame.loc[(phase, 'graph'), 'model_flops'] / 1e12:.3g} TFLOP"]
+        for execution in ("graph", "eager"):
+            row: Any = frame.loc[(phase, execution)]
+            cells += [_with_error(row["time_s"], row["time_rel_error"], "s")]
+            cells += [_with_error(row["energy_j"], row["energy_rel_error"], "J"), si(row["energy_per_token_j"], "J")]
+        lines.append(cells)
+    names = [f"{execution}: {word}" for execution in ("graph", "eager") for word in ("time", "energy", "J/token")]
+    return table(["phase", "FLOPs", *names], lines)
+
+
 def _told(run: str) -> Frame:
     """All rows of a run, with energy at the reference temperature wherever it can be computed."""
     return told_at_reference(rows(run)).copy()
@@ -517,7 +549,7 @@ TABLES: dict[str, Callable[[], str]] = {
     for made in (
         *(mlp_fp32, mlp_bf16, energy_windows, llama, llama_again, llama_apart, references),
         *(causal_lm, causal_lm_sweeps, causal_lm_longer, causal_lm_longer_sweeps),
-        *(boards, boards_left_out, measured, watched),
+        *(adapters, experts, boards, boards_left_out, measured, watched),
         *(counters, predictions, overheads, mixed),
     )
 }
