@@ -20,7 +20,7 @@ from flopray.predict.simple import PowerLaw
 from flopray.units import counted
 
 #: 2: constants of an optimizer, of operands and of active processors; residuals of operations.
-FORMAT = 2
+FORMAT = 3
 
 
 class Where(msgspec.Struct, frozen=True, kw_only=True):
