@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flopray.cli.question import Asked
-from flopray.errors import InputError
+from flopray.errors import InputError, SettingError
 from flopray.footprint.assumptions import Ranged
 from flopray.footprint.bill import Bill, Prices, bill_of
 from flopray.predict.prediction import Estimate, Prediction
@@ -77,6 +77,8 @@ def answer(
         return Answer(*head, why_none=asked.why_not)
     try:
         found = predictor.predict(asked.work, device_type=point.device_type)
+    except SettingError as error:  # a choice that nobody measured
+        return Answer(*head, outside=str(error), why_none=str(error))
     except InputError as error:
         return Answer(*head, why_none=str(error))
     if found.outside and found.time_s.low is None:

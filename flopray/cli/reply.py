@@ -10,7 +10,7 @@ from flopray.cli.answer import Answer, answer, cheapest, fastest
 from flopray.cli.prices import Overheads
 from flopray.cli.quantities import energy_range, energy_text, time_range, time_text
 from flopray.cli.question import Question, asked_of, axes_of, points_of, steps_of, tokens_of, ways_of
-from flopray.errors import SettingError
+from flopray.errors import SettingError, with_names
 from flopray.footprint.bill import Prices
 from flopray.predict.predictor import Predictor
 from flopray.predict.shipped import shipped
@@ -38,7 +38,12 @@ class Reply:
 
 
 def reply_of(
-    workload: Workload, model: str | None, question: Question, overheads: Overheads, named: Mapping[str, Sequence[str]]
+    workload: Workload,
+    model: str | None,
+    question: Question,
+    overheads: Overheads,
+    named: Mapping[str, Sequence[str]],
+    flags: Mapping[str, str],
 ) -> Reply:
     """Answer the question of a command line.
 
@@ -48,6 +53,7 @@ def reply_of(
         question: what is asked of it.
         overheads: of the building, and prices.
         named: words for the fields of the workload, by field.
+        flags: of settings and fields, for reasons that name them.
 
     Raises:
         InputError: an impossible question, or models that cannot be read.
@@ -67,10 +73,16 @@ def reply_of(
         for number in dict.fromkeys(question.gpus):
             often = steps_of(question.steps, question.total_tokens, tokens_of(point, phase), number)
             how = {"gpus": number, "steps": often, "utilisation": question.utilisation}
-            answers.append(answer(asked, predictor, prices, **how))
+            answers.append(_told(answer(asked, predictor, prices, **how), flags))
     label = points[0].label().replace(f" {points[0].precision} {points[0].execution}", "")
     lines = _lines(answers, assumed, question.utilisation, predictor)
     return Reply(f"{phase} of {workload.name} {label}", answers, prices, lines, _choices(answers, question))
+
+
+def _told(one: Answer, flags: Mapping[str, str]) -> Answer:
+    """An answer whose reasons call settings by their flags."""
+    outside, why_none = (None if text is None else with_names(text, flags) for text in (one.outside, one.why_none))
+    return dataclasses.replace(one, outside=outside, why_none=why_none)
 
 
 def _types(named: Sequence[str], predictor: Predictor) -> tuple[str, ...]:

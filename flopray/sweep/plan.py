@@ -277,12 +277,15 @@ def _energy_line(sweep: Sweep, device_type: str, points: Sequence[Point], target
     """Seconds and joules by fitted models, where there are some for this type of device and this kind of workload."""
     if device_type == "CPU" or sweep.search == "optuna":
         return []
-    from flopray.sweep.planned_energy import planned_energy  # imported here, since fitted models need scipy
+    from flopray.sweep.planned_energy import (
+        planned_energy,
+        why_not_planned,
+    )  # imported here, since fitted models need scipy
 
     able = [point for point in points if not why_not(point)]
     planned = planned_energy(sweep.settings, able, target.rates)
     if planned is None:
-        return [f"{device_type}: joules are not predicted: no fitted model covers this work on it (flopray fit)"]
+        return [f"{device_type}: joules are not predicted: {why_not_planned(sweep.settings, able)}"]
     return [planned.line(device_type)]
 
 

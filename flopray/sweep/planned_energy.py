@@ -7,11 +7,12 @@ precision and the kind of workload there are no joules.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flopray.errors import FloprayError
+from flopray.errors import FloprayError, SettingError
 from flopray.point import Point
 from flopray.predict.fitting import LEARNED
 from flopray.predict.prediction import Prediction
@@ -38,6 +39,7 @@ class PlannedEnergy:
         outside: share of the phases that lie outside what was measured.
         basis: what the models were fitted to.
         reference_c: temperature of the energies, in Celsius.
+        unknown: share of the phases that no model knows; in their time boards are taken to wait.
     """
 
     seconds: float
@@ -45,12 +47,14 @@ class PlannedEnergy:
     outside: float
     basis: str
     reference_c: float
+    unknown: float = 0.0
 
     def line(self, device_type: str) -> str:
         """For people."""
         text = f"{device_type}: {prefixed(self.energy_j, 'J')} of the boards at {self.reference_c:g} °C, in "
         text += f"{duration(self.seconds)} of measuring, by models fitted to {self.basis}"
-        return text + (f"; {self.outside:.0%} of it lies outside what was measured" if self.outside else "")
+        text += f"; {self.outside:.0%} of it lies outside what was measured" if self.outside else ""
+        return text + (f"; {self.unknown:.0%} of it was not measured and counts as waiting" if self.unknown else "")
 
 
 def planned_energy(
@@ -90,7 +94,27 @@ def planned_energy(
     energy_j += max(seconds - busy_s, 0.0) * predictor.waiting_w(points[0].device_type)
     outside = sum(known.outside is not None for _, _, known in found) / len(found)
     bases = "; ".join(dict.fromkeys(known.basis for _, _, known in found))
-    return PlannedEnergy(scale * seconds, scale * energy_j, outside, bases, predictor.reference_c)
+    unknown = 1 - len(found) / len(asked)
+    return PlannedEnergy(scale * seconds, scale * energy_j, outside, bases, predictor.reference_c, unknown)
+
+
+def why_not_planned(settings: MeasureSettings, points: Sequence[Point], predictor: Predictor | None = None) -> str:
+    """Why there are no joules of points: the first choice that nobody measured, else that no model covers them.
+
+    Args:
+        settings: how they are measured.
+        points: of one type of device.
+        predictor: default the models that come with flopray.
+    """
+    predictor = predictor or shipped()
+    for point, phase in itertools.product(points[:_MOST_POINTS], settings.phases):
+        try:
+            predictor.predict(point, phase, model=LEARNED)
+        except SettingError as error:
+            return str(error)
+        except FloprayError:
+            continue
+    return "no fitted model covers this work on it (flopray fit)"
 
 
 def _predicted(predictor: Predictor, point: Point, phase: str) -> Prediction | None:

@@ -361,3 +361,12 @@ def test_a_value_of_the_flag_in_the_other_number_leads_to_that_flag(words, said,
     message = capsys.readouterr().err
     assert said in message
     assert message.count("\n") == 1
+
+
+def test_a_choice_that_nobody_measured_has_no_answer_and_is_named_by_its_flag(capsys):
+    words = ["llama-3.2-1b", "--tokens", "256", "--gpu", "H200", "--adapter", "lora:16"]
+    (one,) = asked(capsys, *words)["answers"]
+    assert one["why_none"] == "--adapter lora:16 was not measured, but --adapter none"
+    assert (one["step_s"], one["step_j"], one["bill"]) == (None, None, None)
+    assert commands.main(["ask", *words]) == 0
+    assert "flopray fit RUN --out FILE, then --models FILE" in capsys.readouterr().out
