@@ -200,6 +200,8 @@ def add_setting(group: Any, known: Setting, text: str | None = None) -> None:
             words |= {"nargs": "*", "action": "extend" if known.repeats else "store"}
         words |= {"type": _reader(known.kind), "metavar": known.metavar, "required": known.required}
         group.add_argument(known.option, dest=known.name, **words)
+        for flag in known.also:
+            group.add_argument(flag, dest=known.name, **words | {"help": argparse.SUPPRESS})
 
 
 def _reader(kind: Callable[..., Any]) -> Callable[[str], Any]:

@@ -21,7 +21,7 @@ from flopray.predict.shipped import shipped
 from flopray.settings import MeasureSettings
 from flopray.sweep.prediction import Rates, phase_seconds, predict_point_seconds
 from flopray.sweep.summary import duration
-from flopray.units import prefixed
+from flopray.units import counted, prefixed
 
 #: Most points that are predicted one by one; of more, this many are taken.
 _MOST_POINTS = 150
@@ -40,6 +40,7 @@ class PlannedEnergy:
         basis: what the models were fitted to.
         reference_c: temperature of the energies, in Celsius.
         unknown: share of the phases that no model knows; in their time boards are taken to wait.
+        drawn: points that a search chooses as it goes: each counts as the mean of the grid; None where they are known.
     """
 
     seconds: float
@@ -48,11 +49,16 @@ class PlannedEnergy:
     basis: str
     reference_c: float
     unknown: float = 0.0
+    drawn: int | None = None
 
     def line(self, device_type: str) -> str:
         """For people."""
         text = f"{device_type}: {prefixed(self.energy_j, 'J')} of the boards at {self.reference_c:g} °C, in "
         text += f"{duration(self.seconds)} of measuring, by models fitted to {self.basis}"
+        if self.drawn is not None:
+            text += (
+                f"; for {counted(self.drawn, 'point')} like the mean of the grid, since the search chooses as it goes"
+            )
         text += f"; {self.outside:.0%} of it lies outside what was measured" if self.outside else ""
         return text + (f"; {self.unknown:.0%} of it was not measured and counts as waiting" if self.unknown else "")
 
@@ -62,6 +68,7 @@ def planned_energy(
     points: Sequence[Point],
     rates: Rates | None,
     predictor: Predictor | None = None,
+    drawn: int | None = None,
 ) -> PlannedEnergy | None:
     """Cost of points; None where no model covers them.
 
@@ -70,6 +77,7 @@ def planned_energy(
         points: of one type of device.
         rates: of the type.
         predictor: default the models that come with flopray.
+        drawn: how many of them are measured, where a search chooses these as it goes; None for all.
     """
     if not points or rates is None or "time" not in settings.instruments:
         return None
@@ -90,12 +98,12 @@ def planned_energy(
         shift_s += ours - sum(phase_seconds(settings, point, phase, rates, has_energy=True))
         busy_s += ours
         energy_j += ours * (known.energy_j.value if known.energy_j else 0.0) / each_s
-    scale, seconds = len(points) / len(chosen), seconds + shift_s
+    scale, seconds = (len(points) if drawn is None else drawn) / len(chosen), seconds + shift_s
     energy_j += max(seconds - busy_s, 0.0) * predictor.waiting_w(points[0].device_type)
     outside = sum(known.outside is not None for _, _, known in found) / len(found)
     bases = "; ".join(dict.fromkeys(known.basis for _, _, known in found))
     unknown = 1 - len(found) / len(asked)
-    return PlannedEnergy(scale * seconds, scale * energy_j, outside, bases, predictor.reference_c, unknown)
+    return PlannedEnergy(scale * seconds, scale * energy_j, outside, bases, predictor.reference_c, unknown, drawn)
 
 
 def why_not_planned(settings: MeasureSettings, points: Sequence[Point], predictor: Predictor | None = None) -> str:
