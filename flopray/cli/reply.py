@@ -7,15 +7,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flopray.cli.answer import Answer, answer, cheapest, fastest
+from flopray.cli.instead import instead_of
 from flopray.cli.prices import Overheads
 from flopray.cli.quantities import energy_range, energy_text, time_range, time_text
-from flopray.cli.question import Question, asked_of, axes_of, points_of, steps_of, tokens_of, ways_of
-from flopray.errors import SettingError, with_names
+from flopray.cli.question import Asked, Question, asked_of, axes_of, points_of, steps_of, tokens_of, ways_of
+from flopray.errors import SettingError
+from flopray.errors import named as named_as
 from flopray.footprint.bill import Prices
 from flopray.predict.predictor import Predictor
 from flopray.predict.shipped import shipped
 from flopray.predict.work import family_of
 from flopray.workloads.base import Workload
+
+_LONGER = "an ordinary eager loop launches each kernel by itself and takes longer, most of all where kernels are short"
+#: What an answer is of, where a loop usually runs otherwise.
+_EXECUTIONS = {
+    "graph": f"the step is captured once as a CUDA graph and replayed; {_LONGER}",
+    "compile": "the step is compiled by torch.compile; an ordinary eager loop usually takes longer",
+    "compile_graph": f"the step is compiled by torch.compile and replayed as a CUDA graph; {_LONGER}",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,10 +80,12 @@ def reply_of(
     answers = []
     for point in points:
         asked = asked_of(point, phase)
+        own = []
         for number in dict.fromkeys(question.gpus):
             often = steps_of(question.steps, question.total_tokens, tokens_of(point, phase), number)
             how = {"gpus": number, "steps": often, "utilisation": question.utilisation}
-            answers.append(_told(answer(asked, predictor, prices, **how), flags))
+            own.append(_told(answer(asked, predictor, prices, **how), flags))
+        answers += _with_way_out(own, asked, predictor, flags)
     label = points[0].label().replace(f" {points[0].precision} {points[0].execution}", "")
     lines = _lines(answers, assumed, question.utilisation, predictor)
     return Reply(f"{phase} of {workload.name} {label}", answers, prices, lines, _choices(answers, question))
@@ -81,8 +93,16 @@ def reply_of(
 
 def _told(one: Answer, flags: Mapping[str, str]) -> Answer:
     """An answer whose reasons call settings by their flags."""
-    outside, why_none = (None if text is None else with_names(text, flags) for text in (one.outside, one.why_none))
+    outside, why_none = (None if text is None else named_as(text, flags) for text in (one.outside, one.why_none))
     return dataclasses.replace(one, outside=outside, why_none=why_none)
+
+
+def _with_way_out(own: Sequence[Answer], asked: Asked, predictor: Predictor, flags: Mapping[str, str]) -> list[Answer]:
+    """Answers of one point; a reason why there are none goes on with what can be asked instead."""
+    if not any(one.why_none for one in own):
+        return list(own)
+    words = instead_of(asked, predictor, flags)
+    return [dataclasses.replace(one, why_none=f"{one.why_none}; {words}") if words else one for one in own]
 
 
 def _types(named: Sequence[str], predictor: Predictor) -> tuple[str, ...]:
@@ -129,9 +149,15 @@ def _lines(answers: Sequence[Answer], assumed: Sequence[str], utilisation: float
         if any(one.step_j for one in answered):
             said += f"; energy is that of the boards alone, at {fit.reference_c:g} °C"
             said += "; ranges from servers on: this interval with all assumptions at the same end"
+        lines += [f"{name}: {_EXECUTIONS[name]}" for name in _executions(answered)]
         lines.append(said)
         lines += [f"fitted to {basis}" for basis in dict.fromkeys(one.basis for one in answered) if basis]
     return lines
+
+
+def _executions(answered: Sequence[Answer]) -> list[str]:
+    """Those that are not how most loops run."""
+    return [name for name in dict.fromkeys(one.execution for one in answered) if name in _EXECUTIONS]
 
 
 def _missing(answered: Sequence[Answer]) -> list[str]:

@@ -370,3 +370,55 @@ def test_a_choice_that_nobody_measured_has_no_answer_and_is_named_by_its_flag(ca
     assert (one["step_s"], one["step_j"], one["bill"]) == (None, None, None)
     assert commands.main(["ask", *words]) == 0
     assert "flopray fit RUN --out FILE, then --models FILE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "execution"), [("mlp --n 8 --d 1024 --m 128", "graph"), ("llama-3.2-1b --precision fp8", "compile_graph")]
+)
+def test_an_answer_says_what_its_execution_means(capsys, words, execution):
+    notes = asked(capsys, *words.split(), "--gpu", "H200")["notes"]
+    (line,) = [note for note in notes if note.startswith(f"{execution}: ")]
+    assert "an ordinary eager loop" in line
+    assert "takes longer" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "refused", "instead"),
+    [
+        ("llama-3.1-8b --phase decode", "parameters 8.03 G is outside", "--execution compile_graph"),
+        ("llama-3.2-1b --precision fp8 --execution graph", "fp8 is measured compiled", "--execution compile_graph"),
+        ("llama-3.2-1b --precision fp16", "causal_lm was not measured at fp16", "--precision bf16 --execution graph"),
+        ("smollm2-360m --tokens 8192", "", "--tokens "),
+        ("llama-3.2-1b --execution eager", "eager was not measured", "--execution graph"),
+    ],
+)
+def test_a_refusal_names_a_flag_with_which_there_is_an_answer(capsys, words, refused, instead):
+    words = [*words.split(), "--gpu", "H200"]
+    (one,) = asked(capsys, *words)["answers"]
+    assert one["why_none"].startswith(refused)
+    there = one["why_none"].partition("; there is an answer with ")[2]
+    flags = there.partition("; ")[0]
+    assert flags.startswith(instead)
+    (other,) = asked(capsys, *words, *flags.split())["answers"]  # the last of a flag counts
+    assert other["step_s"]["low"] is not None
+    assert ("flopray sweep --execution eager" in there) == ("eager" in words)
+
+
+def test_a_model_that_is_too_short_says_what_stands_in_the_way_of_a_shorter_step(capsys):
+    (one,) = asked(capsys, "gpt2", "--tokens", "1024", "--gpu", "H200")["answers"]
+    assert one["why_none"].startswith("gpt2 has 1024 positions")
+    assert "; there is an answer with --tokens" in one["why_none"] or "; with --tokens" in one["why_none"]
+
+
+def test_no_reason_names_a_setting_as_python_does(capsys):
+    (one,) = asked(capsys, "llama-3.2-1b", "--precision", "fp8", "--execution", "graph", "--gpu", "H200")["answers"]
+    assert "use --execution compile or --execution compile_graph" in one["why_none"]
+    assert "='" not in one["why_none"]
+
+
+def test_a_workload_of_ones_own_is_told_how_it_can_be_answered(capsys, tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text(WORKLOAD)
+    (one,) = asked(capsys, f"{path}:Net", "--gpu", "H100")["answers"]
+    said = "net was not measured: a workload of your own needs flopray fit on runs of it, then --models FILE"
+    assert one["why_none"] == said
