@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from flopray.predict.shipped import shipped
 from flopray.predict.work import family_of
 from flopray.workloads.base import Workload
 
+#: Answers are as good as one another where they differ by less.
+_TIE = 0.01
 _LONGER = "an ordinary eager loop launches each kernel by itself and takes longer, most of all where kernels are short"
 #: What an answer is of, where a loop usually runs otherwise.
 _EXECUTIONS = {
@@ -179,6 +182,7 @@ def _choices(answers: Sequence[Answer], question: Question) -> list[str]:
         within = f"within {time_text(deadline)}"
         lines.append(
             f"least energy {within}: {best.label}, {energy_range(best.run_j)} of the boards in {time_range(best.run_s)}"
+            + _as_good(best, [one for one in answers if cheapest([one], deadline)])
             if best
             else f"none is sure to end {within}: the high end of its interval must lie before that"
         )
@@ -187,7 +191,22 @@ def _choices(answers: Sequence[Answer], question: Question) -> list[str]:
         within = f"within {energy_text(budget)} of the boards"
         lines.append(
             f"fastest {within}: {best.label}, {time_range(best.run_s)} and {energy_range(best.run_j)}"
+            + _as_good(best, [one for one in answers if fastest([one], budget)], by_time=True)
             if best
             else f"none is sure to stay {within}: the high end of its interval must lie below that"
         )
     return lines
+
+
+def _as_good(best: Answer, allowed: Sequence[Answer], *, by_time: bool = False) -> str:
+    """Others that are as good as the best one, with what tells them apart; empty where there are none."""
+
+    def of(one: Answer) -> float:
+        ranged = one.run_s if by_time else one.run_j
+        return ranged.value if ranged else math.inf
+
+    tied = [one for one in allowed if one is not best and math.isclose(of(one), of(best), rel_tol=_TIE)]
+    if not tied:
+        return ""
+    each = (f"{one.label} ({energy_range(one.run_j) if by_time else time_range(one.run_s)})" for one in tied)
+    return f"; equal to {_TIE:.0%}: {', '.join(each)}"

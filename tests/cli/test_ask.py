@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -422,3 +423,28 @@ def test_a_workload_of_ones_own_is_told_how_it_can_be_answered(capsys, tmp_path)
     (one,) = asked(capsys, f"{path}:Net", "--gpu", "H100")["answers"]
     said = "net was not measured: a workload of your own needs flopray fit on runs of it, then --models FILE"
     assert one["why_none"] == said
+
+
+@pytest.mark.parametrize("value", [1.0, 1999.0, 3599.0, 3600.0, 3700.0, 7200.0, 3.6e6, 1e9])
+def test_a_range_has_one_unit(value):
+    """Prefixes may differ; joules beside watt-hours, or minutes beside hours, do not compare."""
+    ranged = Ranged(value, 0.3 * value, 3 * value)
+    for shown, words in (("J|Wh", quantities.energy_text), ("s|min|h|d", quantities.time_text)):
+        text = quantities.with_range(ranged, words)
+        units = re.findall(rf"\d (?:[munµkMGT]?)({shown})\b", text)
+        assert len(units) == 3, text
+        assert len(set(units)) == 1, text
+        (row,) = reply_tables._lines_of("", ["a"], [("Board", [ranged], words)]).sections[0][1]
+        assert len(set(re.findall(rf"\d (?:[munµkMGT]?)({shown})\b", row[1]))) <= 1
+
+
+def test_answers_that_are_as_good_as_the_best_are_named():
+    def one(name, run_s, run_j):
+        return Answer(name, "bf16", "graph", 1, 1, run_s=Ranged(run_s, run_s, run_s), run_j=Ranged(run_j, run_j, run_j))
+
+    every = [one("A", 10, 100.0), one("B", 80, 100.4), one("C", 5, 120.0), one("D", 999, 100.0)]
+    asked_for = question.Question(workload="mlp", deadline_s=100.0, energy_budget_j=500.0)
+    least, quickest = reply._choices(every, asked_for)
+    assert least.startswith("least energy within 100 s: 1 x A bf16 graph")
+    assert least.endswith("; equal to 1%: 1 x B bf16 graph (80 s (80 s to 80 s))")
+    assert "equal to" not in quickest
