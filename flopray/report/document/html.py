@@ -47,7 +47,7 @@ def to_html(document: Document) -> str:
         ),
         "SECTIONS": "\n".join(_section(section, places) for section in document.sections),
         "VERSION": __version__,
-        "SCRIPTS": _scripts(drawn),
+        "SCRIPTS": f"{_scripts(drawn)}<script>{source('document_tables.js')}</script>",
     }
     page = source("document.html")
     for mark, text in parts.items():
