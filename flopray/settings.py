@@ -48,6 +48,7 @@ class Setting:
         must: what a number must be, in words that follow "must".
         holds: whether a number is as `must` says; that it is finite is checked anyway.
         flag: of the command line; empty makes it from the name.
+        also: other spellings of the flag, which are not in the help.
         positional: whether it has no flag, and is known by its place.
         metavar: what `--help` calls a value; None takes the name.
         group: heading in `--help`.
@@ -66,6 +67,7 @@ class Setting:
     must: str = "be finite"
     holds: Callable[[Any], bool] = lambda _: True
     flag: str = ""
+    also: tuple[str, ...] = ()
     positional: bool = False
     metavar: str | None = None
     group: str = ""

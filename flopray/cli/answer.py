@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flopray.cli.question import Asked
-from flopray.errors import InputError
+from flopray.errors import InputError, SettingError
 from flopray.footprint.assumptions import Ranged
 from flopray.footprint.bill import Bill, Prices, bill_of
 from flopray.predict.prediction import Estimate, Prediction
 from flopray.predict.predictor import Predictor
+from flopray.predict.work import Work, family_of
+from flopray.workloads.registry import BUILT_IN
 
 
 @dataclass(frozen=True)
@@ -77,10 +79,12 @@ def answer(
         return Answer(*head, why_none=asked.why_not)
     try:
         found = predictor.predict(asked.work, device_type=point.device_type)
+    except SettingError as error:  # a choice that nobody measured
+        return Answer(*head, outside=str(error), why_none=str(error))
     except InputError as error:
         return Answer(*head, why_none=str(error))
     if found.outside and found.time_s.low is None:
-        why = found.outside.partition(": answered by")[0]
+        why = _why(found.outside, asked.work, predictor, point.device_type)
         return Answer(*head, outside=why, why_none=why)
     step_s, step_j = _ranged(found.time_s), _energy(found)
     times = steps or 1
@@ -90,6 +94,18 @@ def answer(
     run_j = None if step_j is None else _sum(step_j, waiting_j) * (times * gpus)
     bill = bill_of(run_j, run_s * gpus, prices)
     return Answer(*head, step_s, step_j, run_s, run_j, bill, found.outside, None, found.basis)
+
+
+def _why(outside: str, work: Work, predictor: Predictor, device_type: str) -> str:
+    """Why there is no answer, without the fit that would have stood in; of a user's own workload, how to get one."""
+    why, other, _ = outside.partition(": answered by")
+    if not other or not why.startswith(f"{work.family} was not"):
+        return why
+    if predictor.ways(device_type, work.family):
+        return f"{why} at {work.precision}"
+    if work.family in {family_of(name) for name in BUILT_IN}:
+        return why
+    return f"{why}: a workload of your own needs flopray fit on runs of it, then <models=FILE>"
 
 
 def _ranged(estimate: Estimate) -> Ranged:

@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         question, overheads = parser.read_known(given)
         found = {field.name: getattr(given, dest_of(field)) for field in fields_of(workload)}
         named = {name: values for name, values in found.items() if values is not None}
-        reply = reply_of(workload, model, question, overheads, named)
+        reply = reply_of(workload, model, question, overheads, named, parser.flags)
         if question.json:
             print(to_json(reply))
         else:

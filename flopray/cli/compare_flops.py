@@ -88,9 +88,14 @@ class Options:
         group=_DRAW,
     )
     formats: tuple[str, ...] = formats_setting("png", group=_DRAW)
+    html: bool | None = setting(
+        None, doc="as of other comparisons; here there is no page to leave out", kind=bool, group=_DRAW
+    )
 
     def __post_init__(self) -> None:
         check_settings(self)
+        if self.html:
+            raise SettingError("<html>: of FLOPs there are figures and no page; flopray report writes one of a run")
         if not self.runs and not self.published:
             raise SettingError("name at least one <runs>, or <published> CSV")
 

@@ -103,8 +103,12 @@ class Options:
         False,
         doc="compare the boards of each type with one another instead: factors, how far rows agree, each left out",
     )
-    tables: Path | None = setting(None, doc="default: tables/ in the folder of the first RUN", kind=Path, metavar="DIR")
-    out: Path | None = setting(None, doc="of figures; default: plots/ of the first RUN", kind=Path, metavar="DIR")
+    tables: Path | None = setting(
+        None, doc="default: that of --out, else tables/ of the first RUN", kind=Path, metavar="DIR"
+    )
+    out: Path | None = setting(
+        None, doc="of figures and tables; default: plots/ and tables/ of the first RUN", kind=Path, metavar="DIR"
+    )
     formats: tuple[str, ...] = formats_setting("png")
     html: bool | None = page_setting()
 
@@ -167,7 +171,7 @@ def compare(console: Console, options: Options) -> None:
         console.print(table.to_rich())
         _say(console, *table.notes)
     folder = results_folder(options.runs[0]) if runs else None
-    tables = options.tables or (check_own(folder / "tables") if folder else options.out)
+    tables = options.tables or options.out or (check_own(folder / "tables") if folder else None)
     out_dir = options.out or (check_own(folder / "plots") if folder else None)
     _save(console, comparisons, tables, out_dir, options.formats, html)
     _save_models(console, rows, tables, out_dir, options.formats, html=html)
@@ -193,7 +197,7 @@ def _compare_boards(console: Console, runs: Sequence[Path], options: Options) ->
         console.print(table.to_rich())
         _say(console, *table.notes)
     folder = results_folder(options.runs[0])
-    tables_folder = options.tables or check_own(folder / "tables")
+    tables_folder = options.tables or options.out or check_own(folder / "tables")
     plots = options.out or check_own(folder / "plots")
     paths = write_boards(devices, tables, tables_folder, plots, options.formats, said)
     _say(console, *(f"written: {path}" for path in paths))

@@ -6,7 +6,7 @@ import argparse
 import math
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 from flopray.cli.synonyms import in_other_number, meant
@@ -154,6 +154,11 @@ class SettingsParser(OneLineParser):
         """
         return tuple(cls(**_values_of(cls, given)) for cls in self._classes)
 
+    @property
+    def flags(self) -> dict[str, str]:
+        """Flags by the settings and fields that they set."""
+        return _flags(self._classes, self.names)
+
     def told(self, error: FloprayError) -> str:
         """The message of an error: settings are called by their flags."""
         return told(error, *self._classes, **self.names)
@@ -195,6 +200,8 @@ def add_setting(group: Any, known: Setting, text: str | None = None) -> None:
             words |= {"nargs": "*", "action": "extend" if known.repeats else "store"}
         words |= {"type": _reader(known.kind), "metavar": known.metavar, "required": known.required}
         group.add_argument(known.option, dest=known.name, **words)
+        for flag in known.also:
+            group.add_argument(flag, dest=known.name, **words | {"help": argparse.SUPPRESS})
 
 
 def _reader(kind: Callable[..., Any]) -> Callable[[str], Any]:
@@ -233,5 +240,9 @@ def told(error: FloprayError, *classes: type, **names: str) -> str:
         *classes: dataclasses of the settings.
         **names: further names and their flags.
     """
-    flags = SWEEP_FLAGS | {known.name: known.option for cls in classes for known in settings_of(cls).values()} | names
+    flags = _flags(classes, names)
     return error.told(flags) if isinstance(error, SettingMessage) else with_names(str(error), flags)
+
+
+def _flags(classes: Sequence[type], names: Mapping[str, str]) -> dict[str, str]:
+    return SWEEP_FLAGS | {known.name: known.option for cls in classes for known in settings_of(cls).values()} | names

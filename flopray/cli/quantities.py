@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Protocol
 
 from flopray.errors import InputError
 from flopray.footprint.assumptions import Ranged
@@ -95,26 +95,57 @@ def _count(text: str, noun: str) -> int:
     return int(value)
 
 
-def with_range(ranged: Ranged | None, words: Any) -> str:
-    """A number with its range."""
+class Words(Protocol):
+    """Writes a number with its unit; with `like`, in the unit that this number has."""
+
+    def __call__(self, value: float, like: float | None = None) -> str:
+        """Such as `1.24 kJ`."""
+        ...
+
+
+def with_range(ranged: Ranged | None, words: Words) -> str:
+    """A number with its range, in one unit."""
     if ranged is None:
         return "not known"
     if ranged.low is None or ranged.high is None:
         return f"{words(ranged.value)} (interval not known)"
-    return f"{words(ranged.value)} ({words(ranged.low)} to {words(ranged.high)})"
+    return f"{words(ranged.value)} ({ends_text(ranged.low, ranged.high, ranged.value, words)})"
 
 
-def time_text(value_s: float) -> str:
+def ends_text(low: float, high: float, value: float, words: Words) -> str:
+    """The ends of a range, in the unit of its most likely value."""
+    return f"{words(low, value)} to {words(high, value)}"
+
+
+def time_text(value_s: float, like: float | None = None) -> str:
     """A time in days, hours, minutes, or seconds with a prefix."""
     for unit, each_s in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if value_s >= 2 * each_s:
+        if (value_s if like is None else like) >= 2 * each_s:
             return f"{value_s / each_s:.3g} {unit}"
     return prefixed(value_s, "s")
 
 
-def energy_text(value_j: float) -> str:
+def energy_text(value_j: float, like: float | None = None) -> str:
     """An energy in watt-hours, small ones in joules."""
-    return prefixed(value_j / 3600, "Wh") if value_j >= 3600 else prefixed(value_j, "J")
+    in_hours = (value_j if like is None else like) >= 3600
+    return prefixed(value_j / 3600, "Wh") if in_hours else prefixed(value_j, "J")
+
+
+def kwh_text(value_kwh: float, like: float | None = None) -> str:
+    """An energy in kilowatt-hours as `energy_text` writes it."""
+    return energy_text(value_kwh * 3.6e6, None if like is None else like * 3.6e6)
+
+
+def co2e_text(value_kg: float, like: float | None = None) -> str:
+    """A mass in kilograms, in grams with a prefix."""
+    del like
+    return prefixed(value_kg * 1000, "g")
+
+
+def price_text(value: float, like: float | None = None) -> str:
+    """A price without its currency."""
+    del like
+    return f"{value:,.3g}"
 
 
 def time_range(ranged: Ranged | None) -> str:

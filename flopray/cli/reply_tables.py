@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rich.console import Console
 
 from flopray.cli.answer import Answer
-from flopray.cli.quantities import energy_text, time_text
+from flopray.cli.quantities import Words, co2e_text, ends_text, energy_text, kwh_text, price_text, time_text
 from flopray.cli.reply import Reply
 from flopray.footprint.assumptions import Ranged
 from flopray.report.text_table import TextTable
-from flopray.units import prefixed
 
 #: More answers than this are a line each; a range wider than this is shown by its ends.
 _MOST_IN_FULL, _WIDE = 2, 0.2
@@ -24,12 +22,12 @@ _MOST_IN_FULL, _WIDE = 2, 0.2
 def _rows(one: Answer) -> list[list[str]]:
     """The rows of one answer: what, number, range. The names are short, to fit into a table's first column."""
 
-    def row(name: str, ranged: Ranged | None, words: Any) -> list[list[str]]:
+    def row(name: str, ranged: Ranged | None, words: Words) -> list[list[str]]:
         if ranged is None:
             return []
         ends = "not known"
         if ranged.low is not None and ranged.high is not None:
-            ends = "as given" if ranged.low == ranged.high else f"{words(ranged.low)} to {words(ranged.high)}"
+            ends = "as given" if ranged.low == ranged.high else ends_text(ranged.low, ranged.high, ranged.value, words)
         return [[name, words(ranged.value), ends]]
 
     rows = row("step, time", one.step_s, time_text) + row("step, one board", one.step_j, energy_text)
@@ -38,11 +36,11 @@ def _rows(one: Answer) -> list[list[str]]:
         rows += row("run, time", one.run_s, time_text) + row("run, boards", one.run_j, energy_text)
     if one.bill is not None:
         what = "step" if one.steps is None else "run"
-        rows += row(f"{what}, servers", one.bill.server_kwh, lambda kwh: energy_text(kwh * 3.6e6))
-        rows += row(f"{what}, building", one.bill.building_kwh, lambda kwh: energy_text(kwh * 3.6e6))
-        rows += row(f"{what}, CO2e", one.bill.co2e_kg, lambda kg: prefixed(kg * 1000, "g"))
-        rows += row(f"{what}, electricity", one.bill.electricity, lambda price: f"{price:,.3g}")
-        rows += row(f"{what}, rent", one.bill.rent, lambda price: f"{price:,.3g}")
+        rows += row(f"{what}, servers", one.bill.server_kwh, kwh_text)
+        rows += row(f"{what}, building", one.bill.building_kwh, kwh_text)
+        rows += row(f"{what}, CO2e", one.bill.co2e_kg, co2e_text)
+        rows += row(f"{what}, electricity", one.bill.electricity, price_text)
+        rows += row(f"{what}, rent", one.bill.rent, price_text)
     return rows
 
 
@@ -59,17 +57,17 @@ def _overview(title: str, answers: Sequence[Answer]) -> list[TextTable]:
         ]
     bills = [one.bill for one in answers if one.bill]
     assumed: list[_Column] = [
-        ("Building", [bill.building_kwh for bill in bills], lambda kwh: energy_text(kwh * 3.6e6)),
-        ("CO2e", [bill.co2e_kg for bill in bills], lambda kg: prefixed(kg * 1000, "g")),
-        ("Electricity", [bill.electricity for bill in bills], lambda price: f"{price:,.3g}"),
-        ("Rent", [bill.rent for bill in bills], lambda price: f"{price:,.3g}"),
+        ("Building", [bill.building_kwh for bill in bills], kwh_text),
+        ("CO2e", [bill.co2e_kg for bill in bills], co2e_text),
+        ("Electricity", [bill.electricity for bill in bills], price_text),
+        ("Rent", [bill.rent for bill in bills], price_text),
     ]
     labels = [one.label for one in answers]
     return [_lines_of(title, labels, measured), _lines_of("With what is assumed", labels, assumed)]
 
 
 #: Heading, numbers, and how a number is written.
-_Column = tuple[str, Sequence[Ranged | None], Callable[[float], str]]
+_Column = tuple[str, Sequence[Ranged | None], Words]
 
 
 def _lines_of(title: str, labels: Sequence[str], columns: Sequence[_Column]) -> TextTable:
@@ -78,14 +76,14 @@ def _lines_of(title: str, labels: Sequence[str], columns: Sequence[_Column]) -> 
     return TextTable(title, ["GPUs", *(name for name, _, _ in there)], [("", rows)])
 
 
-def _brief(ranged: Ranged | None, words: Callable[[float], str]) -> str:
+def _brief(ranged: Ranged | None, words: Words) -> str:
     """A number with the larger half of its range in percent, or with its ends where they are far apart."""
     if ranged is None or ranged.low is None or ranged.high is None:
         return "-" if ranged is None else words(ranged.value)
     wide = max(ranged.high / ranged.value - 1, 1 - ranged.low / ranged.value) if ranged.value else 0.0
     if wide <= _WIDE:
         return f"{words(ranged.value)} ±{math.ceil(100 * wide)}%" if wide else words(ranged.value)
-    low, high = words(ranged.low).partition(" "), words(ranged.high)
+    low, high = words(ranged.low, ranged.value).partition(" "), words(ranged.high, ranged.value)
     return f"{low[0] if high.endswith(f' {low[2]}') else ''.join(low)} to {high}"
 
 

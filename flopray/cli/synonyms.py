@@ -45,7 +45,7 @@ _NAMES: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (("max_seconds",), "duration timeout time seconds max-time window"),
     (("point_timeout_s",), "point-timeout"),
-    (("samples",), "num-samples n-samples trials n-trials num-trials"),
+    (("samples",), "num-samples n-samples trials n-trials num-trials max-points num-points points max-trials"),
     (("name",), "run-name run experiment experiment-name run-id tag"),
     (("storage",), "output output-dir out out-dir results results-dir save-dir log-dir logdir dir storage-path"),
     (("address",), "ray-address cluster head head-address"),

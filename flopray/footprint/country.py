@@ -19,6 +19,7 @@ from flopray.mappings import Json
 
 _FILE = Path("data") / "private_infra" / "global_energy_mix.json"
 _CODES = Path("databases") / "iso3166-1.json"
+_FORMS = "write its code of three letters, such as FRA, or its English name, such as france"
 _MEND = "name <grid_intensity> in g/kWh instead, such as that of your utility"
 
 
@@ -40,7 +41,7 @@ def grid_of(country: str) -> Assumption:
     if code is None:  # codes are too short to tell which one was meant
         near = get_close_matches(word, names, n=1) if len(word) > 3 else []
         hint = f"did you mean {names[near[0]]} ({mix[names[near[0]]]['country_name']})? If not, " if near else ""
-        raise SettingError(f"<country> {country!r:.40}: {hint}write its code of three letters, such as FRA, or {_MEND}")
+        raise SettingError(f"<country> {country!r:.40}: {hint}{_FORMS}, or {_MEND}")
     entry = mix[code]
     intensity = entry.get("carbon_intensity")
     if not isinstance(intensity, int | float) or not intensity > 0:

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.optimize import linprog
 
 from flopray.predict.alignment import alignment_of, between_multiples, edge_dimensions, unaligned, uneven
+from flopray.predict.choices import measured_choices
 from flopray.predict.work import Work
 from flopray.units import prefixed
 
@@ -33,6 +34,7 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
         points: logarithms of the dimensions of each shape that was measured, shape (R, D); D is the first of F.
         alignment: by how many elements each edge of the products can be divided at least, see `alignment_of`.
         edges: dimensions that are edges of products.
+        choices: combinations that were measured, each without its workload's defaults.
     """
 
     names: list[str]
@@ -41,6 +43,7 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
     points: list[list[float]]
     alignment: dict[str, int] = {}
     edges: list[str] = []
+    choices: list[dict[str, str]] = msgspec.field(default_factory=lambda: [{}])
 
     @classmethod
     def of(cls, works: Sequence[Work]) -> Domain:
@@ -59,6 +62,7 @@ class Domain(msgspec.Struct, frozen=True, kw_only=True):
             points=logs.tolist(),
             alignment=alignment_of(works),
             edges=edge_dimensions(works, shapes),
+            choices=measured_choices(work.choices for work in works),
         )
 
     @property

@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from flopray import __version__
 from flopray.description import Description
-from flopray.errors import InputError
+from flopray.errors import InputError, SettingError
 from flopray.point import Point
 from flopray.predict.carried import carried, carried_intervals, is_alike, type_errors
 from flopray.predict.fitting import LEARNED, MODELS, DeviceFit, devices_of, fit_devices
@@ -140,7 +140,7 @@ class Predictor:
             model: one of `flopray.predict.fitting.MODELS`.
 
         Raises:
-            InputError: nothing was measured that could answer.
+            InputError: nothing was measured that could answer, or nothing with the choices of the point.
             NoWork: the point's FLOPs or bytes are not known.
         """
         if isinstance(asked, Point):
@@ -151,6 +151,7 @@ class Predictor:
         if model not in MODELS:
             raise InputError(f"unknown model {model!r}: choose from {', '.join(MODELS)}")
         group, other = self._group(asked, device_type or "")
+        _refuse_other_choices(group, asked)
         time, energy = (values[0] for values in group.fit.predict([asked])[model])
         outside = other or self._why_outside(group, asked)
         if not math.isfinite(time):
@@ -278,6 +279,18 @@ class Predictor:
             return cls.from_json(Path(path).read_bytes(), str(path))
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+def _refuse_other_choices(group: Group, asked: Work) -> None:
+    """Refuse work whose choices nobody measured: how wrong a number would be is not known, nor in which direction.
+
+    Raises:
+        SettingError: naming the choice.
+    """
+    domains, own = group.fit.domains, group.fit.domains.get(asked.phase)
+    measured = [known for one in ([own] if own else domains.values()) for known in one.choices]
+    if group.where.family == asked.family and (reason := asked.choices.why_not_measured(measured)):
+        raise SettingError(reason)
 
 
 def _estimate(value: float, half: float | None) -> Estimate:

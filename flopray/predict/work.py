@@ -14,12 +14,11 @@ from typing import Any
 from flopray.description import Description
 from flopray.errors import FloprayError, InputError
 from flopray.point import Point
+from flopray.predict.choices import MODEL, Choices
 from flopray.workloads.base import ELEMENT_BYTES, Workload, closed_columns, workload_of
 from flopray.workloads.operations import Bulk, Operation, Pass, Update
 from flopray.workloads.registry import BUILT_IN, point_from
 
-#: Field of workloads whose sizes are those of a model.
-MODEL = "model"
 #: Components of a closed form that work on elements, about one read or write of an element each.
 _ELEMENTWISE = ("activation_flops", "norm_flops", "elementwise_flops", "loss_flops", "embedding_flops")
 #: Kernels of one layer of a decoder in a forward pass, about; a backward pass has twice as many.
@@ -46,6 +45,7 @@ class Work:
         flops: by the closed form, recomputation included; else as the dispatcher counts.
         moved_bytes: that it reads and writes at least.
         working_bytes: memory that it goes through again in each iteration.
+        choices: of the point, beside precision and execution.
     """
 
     family: str
@@ -57,6 +57,7 @@ class Work:
     flops: float
     moved_bytes: float
     working_bytes: float
+    choices: Choices = field(default_factory=Choices)
 
     @property
     def element_bytes(self) -> int:
@@ -135,6 +136,7 @@ def _stated(workload: Workload, point: Point, phase: str, operations: Sequence[O
         flops=float(flops),
         moved_bytes=float(workload.least_moved_bytes(point, phase, each)),
         working_bytes=float(workload.least_bytes(point, phase, each)),
+        choices=Choices.of(workload, point.fields()),
     )
 
 
@@ -164,6 +166,7 @@ def _of_columns(row: Mapping[str, Any], workload: Description | None) -> Work:
         flops=float(flops or 0) + float(again),
         moved_bytes=float(moved),
         working_bytes=float(moved),
+        choices=Choices.of(workload, row),
     )
 
 

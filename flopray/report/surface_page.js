@@ -1,4 +1,5 @@
 /* The page of a run's surfaces: a rotating surface and a heat map, or lines where one axis has a single value. */
+const FURTHER = ["square", "triangle-up", "star", "pentagon"];
 const HOLES = ["square-open", "diamond-open", "circle-open", "cross-thin-open", "x-thin-open"];
 const DIVERGING = [[0, "#2d004b"], [.25, "#998ec3"], [.5, "#f7f7f7"], [.75, "#f1a340"], [1, "#7f3b08"]];
 /** Panel, x and y; one that the workload does not have has no letter. */
@@ -101,6 +102,14 @@ function marked(set, part, table, shares) {
   return groups;
 }
 
+/** Symbol and colour of a finding: the colour says how severe it is, the symbol which of that severity. */
+function look(set, finding) {
+  const severity = finding.split(":")[0], [symbol, color] = SEVERITIES[severity] || SEVERITIES.note;
+  const all = new Set(set.grids.flatMap(grid => grid.marks.flat()).filter(mark => mark.split(":")[0] === severity));
+  const symbols = [symbol, ...FURTHER];
+  return [symbols[[...all].sort().indexOf(finding) % symbols.length], color];
+}
+
 const withValue = (part, table) => table.map((row, i) => row.map((entry, j) => part.values[i][j] === null ? "" : entry));
 const isUnknown = grid => grid.above.some((row, i) => row.some((late, j) => late && grid.errors[i][j] === null));
 const late = set =>
@@ -166,8 +175,7 @@ function drawHeat(set, part, tint) {
   Object.entries(marked(set, part, part.reasons, [.5, .5])).forEach(([reason, points], r) =>
     traces.push(points2d(points, safe(reason), HOLES[r % HOLES.length], shade("mark"))));
   Object.entries(marked(set, part, withValue(part, part.marks), [.9, .88])).forEach(([finding, points]) => {
-    const [symbol, color] = SEVERITIES[finding.split(":")[0]] || SEVERITIES.note;
-    traces.push(points2d(points, "audit: " + safe(readable(finding)), symbol, color));
+    traces.push(points2d(points, "audit: " + safe(readable(finding)), ...look(set, finding)));
   });
   Object.values(marked(set, part, part.above, [.92, .1])).forEach(points =>
     traces.push(points2d(points, late(set), "triangle-se", shade("ink"))));

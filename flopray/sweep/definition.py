@@ -82,7 +82,11 @@ class Sweep:
     settings: MeasureSettings
     search: str = setting("grid", doc="{choices} (default {default})", choices=SEARCHES, metavar="HOW")
     samples: int | None = setting(
-        None, doc="points to draw with random, optuna or active, shapes of sobol", kind=int, metavar="N"
+        None,
+        doc="points to draw with random, optuna or active, shapes of sobol (also written --budget)",
+        kind=int,
+        also=("--budget",),
+        metavar="N",
     )
     objective: tuple[str, ...] | None = setting(
         None,

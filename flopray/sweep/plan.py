@@ -179,10 +179,10 @@ def print_plan(
     table = Table("device type", "devices", "points", "trials", "predicted time", "disk", title=f"{sweep.search} sweep")
     todo = [point for point in sweep.points() if point.id not in (finished or {})]
     notes: list[str] = []
-    whole = with_code(sweep.workload).as_a_whole
+    whole, left = with_code(sweep.workload).as_a_whole, sweep.size - len(finished or {})
     for device_type, target in found.items():
         on_type = [point for point in todo if point.device_type == device_type]
-        points, trials, seconds = _work(sweep, on_type, target, left=sweep.size - len(finished or {}))
+        points, trials, seconds = _work(sweep, on_type, target, left=left)
         count, figures_size = planned_disk.figures(sweep, len(found)) if figures else (0, 0)
         seconds += _START_S["CPU" if device_type == "CPU" else "GPU"] / (1 if start else 2) + count * _DRAW_S
         if device_type == "CPU" and any(map(is_compiled, sweep.axes["execution"])):
@@ -191,7 +191,7 @@ def print_plan(
         size += (planned_disk.A_RUN + figures_size) // len(found)
         time = duration(seconds) if target.rates and not whole else "unknown"
         table.add_row(device_type, str(target.count), str(points), str(trials), time, prefixed(size, "B"))
-        notes += _notes(sweep, device_type, on_type, target)
+        notes += _notes(sweep, device_type, on_type, target, left)
     console.print(table)
     if "time" in sweep.settings.instruments and not whole:
         console.print(named(_windows(sweep), names), highlight=False, soft_wrap=True)
@@ -273,17 +273,22 @@ def _point_seconds(sweep: Sweep, point: Point, target: Target) -> float:
     return whole * (1 - len(too_large) / len(sweep.settings.phases))
 
 
-def _energy_line(sweep: Sweep, device_type: str, points: Sequence[Point], target: Target) -> list[str]:
+def _energy_line(sweep: Sweep, device_type: str, points: Sequence[Point], target: Target, left: int) -> list[str]:
     """Seconds and joules by fitted models, where there are some for this type of device and this kind of workload."""
-    if device_type == "CPU" or sweep.search == "optuna":
+    if device_type == "CPU":
         return []
-    from flopray.sweep.planned_energy import planned_energy  # imported here, since fitted models need scipy
+    from flopray.sweep.planned_energy import (
+        planned_energy,
+        why_not_planned,
+    )  # imported here, since fitted models need scipy
 
     able = [point for point in points if not why_not(point)]
-    planned = planned_energy(sweep.settings, able, target.rates)
+    drawn = round(left * len(able) / len(points)) if sweep.is_drawn and points else None
+    planned = planned_energy(sweep.settings, able, target.rates, drawn=drawn)
     if planned is None:
-        return [f"{device_type}: joules are not predicted: no fitted model covers this work on it (flopray fit)"]
-    return [planned.line(device_type)]
+        return [f"{device_type}: joules are not predicted: {why_not_planned(sweep.settings, able)}"]
+    shared = sweep.is_drawn and len(sweep.axes["device_type"]) > 1
+    return [planned.line(device_type) + ("; if it takes all of them on this type" if shared else "")]
 
 
 def _code_that_fails(sweep: Sweep, points: Sequence[Point]) -> list[str]:
@@ -304,7 +309,7 @@ def _code_that_fails(sweep: Sweep, points: Sequence[Point]) -> list[str]:
     return [f"{len(lines)} {of} will fail: {lines[0]}" for lines in failed.values()]
 
 
-def _notes(sweep: Sweep, device_type: str, points: Sequence[Point], target: Target) -> list[str]:
+def _notes(sweep: Sweep, device_type: str, points: Sequence[Point], target: Target, left: int) -> list[str]:
     """What will be refused, by reason, and the basis of the figures of a type."""
     refused, large, tight = Counter(), Counter(), 0
     largest: dict[tuple[str, ...], int] = {}
@@ -336,7 +341,7 @@ def _notes(sweep: Sweep, device_type: str, points: Sequence[Point], target: Targ
         return [*notes, f"{device_type}: how long an evaluation takes follows from its samples, and is not predicted"]
     if target.memory_bytes is None:
         notes.append(f"{device_type}: its memory is not known here, so none of its points is called too large")
-    notes += _energy_line(sweep, device_type, points, target)
+    notes += _energy_line(sweep, device_type, points, target, left)
     notes.append(
         f"{device_type}: time predicted from FLOPs and bytes, {target.rates.source}, for an idle device"
         if target.rates

@@ -49,7 +49,7 @@ def why_not(precision: str, execution: str) -> str | None:
     if not is_compiled(execution):
         return (
             f"{precision} is measured compiled, since uncompiled each scale and cast is a launch of its own: use "
-            "execution='compile'"
+            "execution='compile' or execution='compile_graph'"
         )
     return None if find_spec("torchao") else _NO_PACKAGE
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -361,3 +362,89 @@ def test_a_value_of_the_flag_in_the_other_number_leads_to_that_flag(words, said,
     message = capsys.readouterr().err
     assert said in message
     assert message.count("\n") == 1
+
+
+def test_a_choice_that_nobody_measured_has_no_answer_and_is_named_by_its_flag(capsys):
+    words = ["llama-3.2-1b", "--tokens", "256", "--gpu", "H200", "--adapter", "lora:16"]
+    (one,) = asked(capsys, *words)["answers"]
+    assert one["why_none"] == "--adapter lora:16 was not measured, but --adapter none"
+    assert (one["step_s"], one["step_j"], one["bill"]) == (None, None, None)
+    assert commands.main(["ask", *words]) == 0
+    assert "flopray fit RUN --out FILE, then --models FILE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "execution"), [("mlp --n 8 --d 1024 --m 128", "graph"), ("llama-3.2-1b --precision fp8", "compile_graph")]
+)
+def test_an_answer_says_what_its_execution_means(capsys, words, execution):
+    notes = asked(capsys, *words.split(), "--gpu", "H200")["notes"]
+    (line,) = [note for note in notes if note.startswith(f"{execution}: ")]
+    assert "an ordinary eager loop" in line
+    assert "takes longer" in line
+
+
+@pytest.mark.parametrize(
+    ("words", "refused", "instead"),
+    [
+        ("llama-3.1-8b --phase decode", "parameters 8.03 G is outside", "--execution compile_graph"),
+        ("llama-3.2-1b --precision fp8 --execution graph", "fp8 is measured compiled", "--execution compile_graph"),
+        ("llama-3.2-1b --precision fp16", "causal_lm was not measured at fp16", "--precision bf16 --execution graph"),
+        ("smollm2-360m --tokens 8192", "", "--tokens "),
+        ("llama-3.2-1b --execution eager", "eager was not measured", "--execution graph"),
+    ],
+)
+def test_a_refusal_names_a_flag_with_which_there_is_an_answer(capsys, words, refused, instead):
+    words = [*words.split(), "--gpu", "H200"]
+    (one,) = asked(capsys, *words)["answers"]
+    assert one["why_none"].startswith(refused)
+    there = one["why_none"].partition("; there is an answer with ")[2]
+    flags = there.partition("; ")[0]
+    assert flags.startswith(instead)
+    (other,) = asked(capsys, *words, *flags.split())["answers"]  # the last of a flag counts
+    assert other["step_s"]["low"] is not None
+    assert ("flopray sweep --execution eager" in there) == ("eager" in words)
+
+
+def test_a_model_that_is_too_short_says_what_stands_in_the_way_of_a_shorter_step(capsys):
+    (one,) = asked(capsys, "gpt2", "--tokens", "1024", "--gpu", "H200")["answers"]
+    assert one["why_none"].startswith("gpt2 has 1024 positions")
+    assert "; there is an answer with --tokens" in one["why_none"] or "; with --tokens" in one["why_none"]
+
+
+def test_no_reason_names_a_setting_as_python_does(capsys):
+    (one,) = asked(capsys, "llama-3.2-1b", "--precision", "fp8", "--execution", "graph", "--gpu", "H200")["answers"]
+    assert "use --execution compile or --execution compile_graph" in one["why_none"]
+    assert "='" not in one["why_none"]
+
+
+def test_a_workload_of_ones_own_is_told_how_it_can_be_answered(capsys, tmp_path):
+    path = tmp_path / "net.py"
+    path.write_text(WORKLOAD)
+    (one,) = asked(capsys, f"{path}:Net", "--gpu", "H100")["answers"]
+    said = "net was not measured: a workload of your own needs flopray fit on runs of it, then --models FILE"
+    assert one["why_none"] == said
+
+
+@pytest.mark.parametrize("value", [1.0, 1999.0, 3599.0, 3600.0, 3700.0, 7200.0, 3.6e6, 1e9])
+def test_a_range_has_one_unit(value):
+    """Prefixes may differ; joules beside watt-hours, or minutes beside hours, do not compare."""
+    ranged = Ranged(value, 0.3 * value, 3 * value)
+    for shown, words in (("J|Wh", quantities.energy_text), ("s|min|h|d", quantities.time_text)):
+        text = quantities.with_range(ranged, words)
+        units = re.findall(rf"\d (?:[munµkMGT]?)({shown})\b", text)
+        assert len(units) == 3, text
+        assert len(set(units)) == 1, text
+        (row,) = reply_tables._lines_of("", ["a"], [("Board", [ranged], words)]).sections[0][1]
+        assert len(set(re.findall(rf"\d (?:[munµkMGT]?)({shown})\b", row[1]))) <= 1
+
+
+def test_answers_that_are_as_good_as_the_best_are_named():
+    def one(name, run_s, run_j):
+        return Answer(name, "bf16", "graph", 1, 1, run_s=Ranged(run_s, run_s, run_s), run_j=Ranged(run_j, run_j, run_j))
+
+    every = [one("A", 10, 100.0), one("B", 80, 100.4), one("C", 5, 120.0), one("D", 999, 100.0)]
+    asked_for = question.Question(workload="mlp", deadline_s=100.0, energy_budget_j=500.0)
+    least, quickest = reply._choices(every, asked_for)
+    assert least.startswith("least energy within 100 s: 1 x A bf16 graph")
+    assert least.endswith("; equal to 1%: 1 x B bf16 graph (80 s (80 s to 80 s))")
+    assert "equal to" not in quickest

@@ -36,7 +36,7 @@ from flopray.monitoring.progress import Progress
 from flopray.records import PhaseRecord
 from flopray.settings import MeasureSettings
 from flopray.store.run import RunFolder
-from flopray.sweep.definition import Sweep
+from flopray.sweep.definition import SEARCHES, Sweep
 from flopray.workloads.mlp import MLP
 from flopray.workloads.registry import make_point
 
@@ -214,6 +214,44 @@ def test_a_type_that_is_not_here_is_planned_for_and_not_started(command, monkeyp
     assert "H100: there is none here; planned for one" in outcome.out
     assert "H100: 1 of 2 points will be out_of_memory in all phases" in outcome.out
     assert is_one_line_error(command("--accelerators H100 --n 1 --d 16 --m 8"), "no node has it")
+
+
+def _planned(outcome) -> dict[str, tuple[float, float]]:
+    """Joules and seconds of measuring by type, as a plan states them."""
+    units = {"J": 1, "kJ": 1e3, "MJ": 1e6, "s": 1, "min": 60, "h": 3600}
+    found = re.findall(r"(H\d+): ([\d.]+) (J|kJ|MJ) of the boards at 50 °C, in ([\d.]+) (s|min|h) of", outcome.out)
+    return {name: (float(j) * units[si], float(s) * units[unit]) for name, j, si, s, unit in found}
+
+
+@pytest.mark.parametrize("search", [word for word in SEARCHES if word != "grid"])
+def test_a_plan_has_the_joules_and_the_time_of_the_points_that_a_search_takes(command, monkeypatch, search):
+    here = contextlib.nullcontext(Cluster({}, 2, {"CPU": 2}, None, True))
+    monkeypatch.setattr(session, "_reach", lambda *_: here)
+    line = "--dry-run --accelerators H100 --execution graph --precision bf16 --n 2 8 --d 256:2048:256 --m 64 128 "
+    line += "--phases forward "
+    ((whole_j, whole_s),) = _planned(command(line)).values()
+    objective = "--objective time_s" if search == "optuna" else ""
+    outcome = command(f"{line} --search {search} --samples 8 {objective}")
+    ((energy_j, seconds),) = _planned(outcome).values()
+    assert whole_j / 8 < energy_j < whole_j / 2  # 8 of 32 points, whose costs differ
+    assert whole_s / 8 <= seconds < whole_s / 2
+    chosen_as_it_goes = search in ("optuna", "active")
+    assert ("for 8 points like the mean of the grid" in outcome.out) == chosen_as_it_goes
+
+
+def test_a_plan_of_a_search_over_types_says_whose_points_it_means(command, monkeypatch):
+    here = contextlib.nullcontext(Cluster({}, 2, {"CPU": 2}, None, True))
+    monkeypatch.setattr(session, "_reach", lambda *_: here)
+    line = "--dry-run --accelerators H100 H200 --execution graph --precision bf16 --n 2 8 --d 256 512 --m 64 128 "
+    outcome = command(f"{line} --phases forward --search active --samples 3")
+    assert set(_planned(outcome)) == {"H100", "H200"}
+    assert outcome.out.count("; if it takes all of them on this type") == 2
+
+
+def test_samples_have_another_spelling(script, command):
+    assert flags.parse(script, ["--search", "random", "--budget", "7"]).settings["samples"] == 7
+    assert is_one_line_error(command("--budget 7"), "--samples goes with --search random")
+    assert is_one_line_error(command("--search random --max-points 7"), "did you mean --samples?")
 
 
 def test_bad_input_is_not_hidden_by_a_dry_run(command):

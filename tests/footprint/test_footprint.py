@@ -108,3 +108,9 @@ def test_without_codecarbon_the_message_says_what_to_do(monkeypatch):
     with pytest.raises(InputError, match=r"pip install 'flopray\[carbon\]', or name grid_intensity"):
         country.grid_of("FRA")
     country._mix.cache_clear()
+
+
+@pytest.mark.usefixtures("codecarbon")
+def test_a_country_that_is_not_known_is_told_every_form():
+    with pytest.raises(InputError, match="its code of three letters, such as FRA, or its English name, such as france"):
+        country.grid_of("XF")

@@ -273,7 +273,7 @@ class TestCommandLine:
 
     def test_a_few_points_are_compared_without_a_formula(self, tmp_path, capsys):
         run = make_run(tmp_path, shapes=[(2, 128, 16), (2, 128, 32)])
-        assert main([str(run), "--min-width", "0", "--formats", "svg"]) == 0
+        assert main([str(run), "--min-width", "0", "--formats", "svg", "--no-html"]) == 0
         assert "no formula: 2 points" in capsys.readouterr().out
         names = {path.name for path in (run / "plots" / "flops" / "H100_fp32_eager").iterdir()}
         assert names == {f"{kind}_{phase}.svg" for kind in ("excess", "classes") for phase in PHASES}
@@ -295,6 +295,7 @@ class TestCommandLine:
             (["--published", "{folder}/absent.csv"], "absent.csv"),
             (["{run}", "--formats", "bmp"], "--formats: unknown 'bmp', choose from png, svg, pdf"),
             (["{run}", "--out", "/proc/flops"], "cannot write"),
+            (["{run}", "--html"], "--html: of FLOPs there are figures and no page"),
         ],
     )
     def test_bad_input_is_one_line_and_exit_code_2(self, run, tmp_path, capsys, arguments, says):

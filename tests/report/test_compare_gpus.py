@@ -531,6 +531,16 @@ class TestCommand:
         assert (tmp_path / "gpus.html").exists() == (importlib.util.find_spec("plotly") is not None)
 
     @pytest.mark.slow
+    def test_everything_goes_to_the_folder_that_is_named(self, runs, tmp_path, unrendered):
+        def tree():
+            return {path for path in runs[0].rglob("*") if path.is_file()}
+
+        before = tree()
+        assert main([str(runs[0]), "--out", str(tmp_path / "cg"), "--no-html"]) == 0
+        assert {"gpus.csv", "gpus.md", "gpus.tex", "gpus"} <= {path.name for path in (tmp_path / "cg").iterdir()}
+        assert tree() == before
+
+    @pytest.mark.slow
     def test_published_alone_needs_a_place_for_its_figures(self, theirs, tmp_path, capsys):
         assert main(["--published", str(theirs)]) == 0
         assert "name one with --out DIR" in capsys.readouterr().out

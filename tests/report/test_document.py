@@ -400,3 +400,24 @@ def test_a_date_that_no_calendar_has_is_no_day():
     frame = pd.DataFrame({"ended_unix_s": [1e300, -1e300, 1.7e9, None]})
     assert days_of(frame) == "2023-11-14"
     assert days_of(frame.head(2)) == DASH
+
+
+def test_a_summary_has_predictions_and_ends_with_how_to_measure_and_cite(document):
+    markdown = text.to_markdown(document)
+    heads = re.findall(r"^### (.+)$", markdown, re.MULTILINE)
+    assert "What can be predicted, and how well" in heads
+    assert heads[-1] == "To measure it again, and to cite it"
+    assert "flopray sweep mlp --n 2" in markdown
+    assert "@misc{flopray-measurement," in markdown
+
+
+def test_the_page_names_no_file_that_comes_with_the_repository_alone(document):
+    """Who installed a wheel has no docs/."""
+    assert "docs/" not in text.to_markdown(document, short=False)
+
+
+def test_a_table_can_be_scrolled_by_keys_and_says_that_it_goes_on(document):
+    made = html.to_html(document)
+    assert '<div class="wide" tabindex="0"><table>' in made
+    assert "figure[data-scrolls] figcaption::after" in made
+    assert 'toggleAttribute("data-scrolls"' in made

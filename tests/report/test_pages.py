@@ -135,6 +135,28 @@ def test_findings_have_the_words_of_the_images(tmp_path):
 
 
 @pytest.mark.slow
+def test_findings_of_one_severity_have_marks_of_their_own(tmp_path):
+    """Plotly draws the mark of each entry of the legend as a path, whose outline tells symbols apart."""
+    if BROWSER is None:
+        pytest.skip("no Chromium to show the page in")
+    frame = surface_frame()
+    frame.at[0, "findings"] = ("note:phases_interact",)
+    frame.at[1, "findings"] = ("note:sentinel_drift",)
+    path = tmp_path / "page.html"
+    path.write_text(page_text(list(surface_sets(frame, Selection(metrics=["energy"])))), encoding="utf-8")
+    command = [BROWSER, *_FLAGS.split(), f"--user-data-dir={tmp_path / 'browser'}", "--dump-dom", path.as_uri()]
+    dom = subprocess.run(command, capture_output=True, timeout=60, check=True).stdout.decode()
+    marks = {}
+    for entry in dom.split('<g class="traces"')[1:]:
+        name = re.search(r'class="legendtext"[^>]*>(.*?)</text>', entry, re.S)
+        outline = re.search(r'class="legendpoints">.*?<path class="scatterpts"[^>]* d="([^"]+)"', entry, re.S)
+        if name and outline and "(note)" in name[1]:
+            marks[html.unescape(name[1])] = outline[1]
+    assert set(marks) == {"audit: phases interact (note)", "audit: sentinel drift (note)"}
+    assert len(set(marks.values())) == 2
+
+
+@pytest.mark.slow
 def test_gpus_in_a_browser(tmp_path):
     title, cells, lines = shown(pages()["gpus"], "phase=forward&shape=8+%C3%97+512&metric=energy", tmp_path)
     assert title == "Energy per iteration, forward"

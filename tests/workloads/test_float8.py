@@ -69,7 +69,8 @@ def test_a_device_with_fp8_is_let_through():
 def test_uncompiled_fp8_is_refused_since_it_measures_launches(execution):
     reason = why_not(mlp(execution=execution))
     assert reason == (
-        "fp8 is measured compiled, since uncompiled each scale and cast is a launch of its own: use execution='compile'"
+        "fp8 is measured compiled, since uncompiled each scale and cast is a launch of its own: use "
+        "execution='compile' or execution='compile_graph'"
     )
 
 

@@ -47,7 +47,7 @@ def to_html(document: Document) -> str:
         ),
         "SECTIONS": "\n".join(_section(section, places) for section in document.sections),
         "VERSION": __version__,
-        "SCRIPTS": _scripts(drawn),
+        "SCRIPTS": f"{_scripts(drawn)}<script>{source('document_tables.js')}</script>",
     }
     page = source("document.html")
     for mark, text in parts.items():
@@ -109,9 +109,8 @@ def _table(table: TextTable, shares: Mapping[int, Sequence[float]]) -> str:
     notes = "".join(f"<li>{_unbroken(html.escape(note))}</li>" for note in table.notes)
     inside = f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
     below = f"<ul>{notes}</ul>" if notes else ""
-    return (
-        f'<figure><figcaption>{html.escape(table.title)}</figcaption><div class="wide">{inside}</div>{below}</figure>'
-    )
+    caption = f"<figcaption>{html.escape(table.title)}</figcaption>"
+    return f'<figure>{caption}<div class="wide" tabindex="0">{inside}</div>{below}</figure>'
 
 
 def _of_words(table: TextTable, column: int) -> bool:

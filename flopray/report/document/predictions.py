@@ -43,7 +43,7 @@ def section(measured: Measured) -> Section | None:
         blocks.append(compared)
     said = "flopray ask answers with these models for shapes, devices and runs that were not measured"
     blocks.append(Words([f"{said}; flopray fit RUN makes them of this run."], "note"))
-    return Section("predictions", "What can be predicted, and how well", blocks)
+    return Section("predictions", "What can be predicted, and how well", blocks, short=True)
 
 
 def _compared(measured: Measured, models: Predictor) -> Bars | None:
@@ -109,7 +109,7 @@ def _held_out(groups: list[Group]) -> TextTable:
     header = ["Fit", "Rows", "Time: error", "bias", "in 90 %", "Energy: error", "bias ", "in 90 % "]
     notes = [
         "whole values of each dimension, whole boards and whole models were held out in turn; mean absolute error, "
-        "mean error, and how many rows lay in the 90 % interval; all sets are in docs/results/prediction.md",
+        "mean error, and how many rows lay in the 90 % interval",
     ]
     return TextTable(_HELD_OUT, header, [("", lines)], notes)
 

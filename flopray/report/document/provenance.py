@@ -31,7 +31,7 @@ def section(measured: Measured, commands: Sequence[str]) -> Section:
     blocks.append(Code(citation(measured)))
     said = "Every column of every row, data only: records.parquet in each run's folder; flopray.load_run(RUN) reads it."
     blocks.append(Words([said], "note"))
-    return Section("reproduce", "To measure it again, and to cite it", blocks)
+    return Section("reproduce", "To measure it again, and to cite it", blocks, short=True)
 
 
 def _settings(folders: Sequence[RunFolder]) -> TextTable:
