@@ -104,10 +104,11 @@ def fitted_frames(runs: Sequence[str]) -> tuple[list[Any], dict[str, Description
     """Frames of runs, without the rows that are in no fit."""
     frames, workloads = load_frames(runs)
     odd = {str(RESULTS / name) for name in ODD}
+    kept: list[Any] = list(frames)  # the stubs of pandas do not know that a mask keeps a DataFrame
     for place, run in enumerate(runs):
         if run in odd:
-            frames[place] = frames[place][frames[place]["precision"] != ODD_LEFT_OUT]
-    return list(frames), workloads
+            kept[place] = kept[place][kept[place]["precision"] != ODD_LEFT_OUT]
+    return kept, workloads
 
 
 def measured(runs: Sequence[str]) -> tuple[Measured, dict[str, Description]]:

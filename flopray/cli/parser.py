@@ -245,4 +245,6 @@ def told(error: FloprayError, *classes: type, **names: str) -> str:
 
 
 def _flags(classes: Sequence[type], names: Mapping[str, str]) -> dict[str, str]:
-    return SWEEP_FLAGS | {known.name: known.option for cls in classes for known in settings_of(cls).values()} | names
+    return (
+        SWEEP_FLAGS | {known.name: known.option for cls in classes for known in settings_of(cls).values()} | dict(names)
+    )

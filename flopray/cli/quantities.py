@@ -98,7 +98,7 @@ def _count(text: str, noun: str) -> int:
 class Words(Protocol):
     """Writes a number with its unit; with `like`, in the unit that this number has."""
 
-    def __call__(self, value: float, like: float | None = None) -> str:
+    def __call__(self, value: float, /, like: float | None = None) -> str:
         """Such as `1.24 kJ`."""
         ...
 

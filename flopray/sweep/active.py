@@ -162,7 +162,8 @@ class Surrogate:
     @property
     def _is_known(self) -> NDArray[np.bool_]:
         """Whether some point has it, of each quantity."""
-        return np.isfinite(np.stack(list(self._values.values()))).any(axis=0)
+        there: Any = np.isfinite(np.stack(list(self._values.values()))).any(axis=0)
+        return there
 
     def _expected(self, places: Sequence[int]) -> Floats:
         """Logarithms of the known quantities as models expect them, which the values are relative to, (places, K)."""
