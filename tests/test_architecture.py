@@ -275,7 +275,7 @@ def _flags_in(path: Path) -> list[str]:
     """Texts with a flag, except docstrings, the examples of a workload's --help and what declares a flag."""
     left_out = {id(n.value) for n in nodes(path) if isinstance(n, ast.Expr)}
     for node in nodes(path):
-        if isinstance(node, ast.keyword) and node.arg in ("flag", "old_flags"):
+        if isinstance(node, ast.keyword) and node.arg in ("flag", "old_flags", "also"):
             left_out |= {id(n) for n in ast.walk(node.value)}
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "examples":
             left_out.add(id(node.value))

@@ -83,7 +83,7 @@ class Sweep:
     search: str = setting("grid", doc="{choices} (default {default})", choices=SEARCHES, metavar="HOW")
     samples: int | None = setting(
         None,
-        doc="points to draw with random, optuna or active, shapes of sobol (also written --budget)",
+        doc="points to draw with random, optuna or active, shapes of sobol",
         kind=int,
         also=("--budget",),
         metavar="N",
