@@ -6,8 +6,8 @@ in a training step, where it has a smaller share. The error of a work is
     sum over its terms of share x (g(sizes of the term) + own of the term) + h(sizes of the work)
 
 with shares by model 3, of time or of energy. A product has a deviation of its own, that of the kernel which the library
-chose for it; its neighbours learn nothing from it. g and h are Gaussian processes with a Matern kernel of smoothness 3/2, one
-for each kind of term: products of each layout, passes, updates, sums. A sum of Gaussian processes is one again
+chose for it; its neighbours learn nothing from it. g and h are Gaussian processes with a Matern kernel of smoothness
+3/2, one for each kind of term: products of each layout, passes, updates, sums. A sum of Gaussian processes is one again
 (Rasmussen and Williams 2006, chapters 2, 5 and 9.8, http://gaussianprocess.org/gpml/). Lengths and sizes of the kernels
 are those of the highest posterior, by L-BFGS from a prior that is broad. It is kept as numbers, and far from its points
 it goes to 0, which leaves model 3.

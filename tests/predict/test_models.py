@@ -198,6 +198,19 @@ def test_a_residual_is_learned_of_terms_from_works_that_mix_them_and_forgotten_f
     assert fit_residual(terms.of(np.arange(120) < 10), (terms.shares @ errors)[:10]) is None
 
 
+def test_what_a_product_has_for_itself_is_known_of_it_and_not_of_its_neighbours():
+    random = np.random.default_rng(1)
+    sizes = np.column_stack([random.uniform(3, 9, (40, 3)), np.zeros(40)])
+    own = random.normal(0, 0.08, 40)  # nothing of it is smooth in the sizes
+    terms = Terms(np.zeros(40, int), sizes, np.repeat(np.eye(40), 3, axis=0))
+    residual = fit_residual(terms, np.repeat(own, 3) + random.normal(0, 0.005, 120))
+    assert residual is not None
+    assert residual.parts[0].own == pytest.approx(0.08, rel=0.5)
+    assert np.abs(residual.of(Terms(terms.kind, sizes, np.eye(40))) - own).max() < 0.02
+    beside = residual.of(Terms(terms.kind, sizes + [0.01, 0.01, 0.01, 0], np.eye(40)))
+    assert np.abs(beside).max() < 0.3 * np.abs(own).max()
+
+
 def test_terms_of_several_types_are_joined_and_equal_ones_merged():
     terms, errors = sines()
     both = joined([terms, terms])
