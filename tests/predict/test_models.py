@@ -202,7 +202,7 @@ def test_what_a_product_has_for_itself_is_known_of_it_and_not_of_its_neighbours(
     random = np.random.default_rng(1)
     sizes = np.column_stack([random.uniform(3, 9, (40, 3)), np.zeros(40)])
     own = random.normal(0, 0.08, 40)  # nothing of it is smooth in the sizes
-    terms = Terms(np.zeros(40, int), sizes, np.repeat(np.eye(40), 3, axis=0))
+    terms = Terms(np.zeros(40, dtype=np.intp), sizes, np.repeat(np.eye(40), 3, axis=0))
     residual = fit_residual(terms, np.repeat(own, 3) + random.normal(0, 0.005, 120))
     assert residual is not None
     assert residual.parts[0].own == pytest.approx(0.08, rel=0.5)
