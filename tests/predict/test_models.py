@@ -207,7 +207,7 @@ def test_what_a_product_has_for_itself_is_known_of_it_and_not_of_its_neighbours(
     assert residual is not None
     assert residual.parts[0].own == pytest.approx(0.08, rel=0.5)
     assert np.abs(residual.of(Terms(terms.kind, sizes, np.eye(40))) - own).max() < 0.02
-    beside = residual.of(Terms(terms.kind, sizes + [0.01, 0.01, 0.01, 0], np.eye(40)))
+    beside = residual.of(Terms(terms.kind, sizes + np.array([0.01, 0.01, 0.01, 0]), np.eye(40)))
     assert np.abs(beside).max() < 0.3 * np.abs(own).max()
 
 
