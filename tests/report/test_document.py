@@ -82,8 +82,9 @@ def test_boards_that_did_not_measure_a_step_are_not_said_to_have():
     """Of four H100s with times, two have no whole step; two more have counts alone."""
     runs = [RESULTS / "h100_mlp_fp32", RESULTS / "h100_mlp_bf16", *BOARDS[:2], RESULTS / "h100_counters_bf16"]
     said = text.to_markdown(build.document_of(load(runs), []))
-    assert "(mean of 4 boards, measured on 2 of them)" in said
+    assert "(mean of 4 boards, of which 2 ran this step)" in said
     assert "(median of 448 rows). They are of 4 boards;" in said
+    assert "the audit does not know" not in said
 
 
 _SPREAD = ("spread_97ae", "spread_a8aa", "spread_a8aa_tf32_fp16")

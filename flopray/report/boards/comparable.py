@@ -140,8 +140,8 @@ def remarks(rows: Frame) -> Iterator[str]:
             yield from _without(str(run), part, _most_common(rows))
     if widened := int(_flags(rows, WIDENED).sum()):
         yield (
-            f"{PREPARED_AGAIN_REL:.1%} was added to the error of time of {counted(widened, 'row')}, which are older "
-            "than that: a step that is captured or allocated again takes another time"
+            f"the error of time of {counted(widened, 'row')} has {PREPARED_AGAIN_REL:.1%} more than was stated when "
+            "they were measured: a step that is captured or allocated again takes another time"
         )
 
 

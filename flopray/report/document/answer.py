@@ -167,7 +167,7 @@ def _of_boards(row: Row) -> str:
     """How many boards the numbers are of, which says what ± means."""
     if row["boards"] > 1:
         here = max(1, len(row["on_boards"]))
-        some = "" if here >= row["boards"] else f", measured on {here if here > 1 else 'one'} of them"
+        some = "" if here >= row["boards"] else f", of which {here if here > 1 else 'one'} ran this step"
         return f" (mean of {counted(row['boards'], 'board')}{some})"
     return f" (this one {noun_of(row['gpu'])})"
 

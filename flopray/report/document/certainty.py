@@ -43,7 +43,13 @@ def section(measured: Measured) -> Section:
     if lines := [f"{line[0].upper()}{line[1:]}." for line in remarks(measured.frame)]:
         blocks.append(Words(lines, "note"))
     missing = list(_missing(measured.frame))
-    blocks.append(Words(missing if missing else ["Every row has the numbers that were asked for."]))
+    blocks.append(
+        Words(
+            missing
+            if missing
+            else ["Every row has a number for all that was asked for; how exact they are is said below."]
+        )
+    )
     if measured.warnings:
         blocks.append(Words(measured.warnings, "note"))
     return Section("certainty", "On what, and how sure", blocks)

@@ -9,6 +9,7 @@ from flopray.audit import Finding, Severity, audit
 from flopray.audit.cells import rows_of
 from flopray.audit.explanations import EXPLANATIONS
 from flopray.audit.findings import is_hole
+from flopray.report.boards.comparable import TOLD_LATER, WIDENED
 from flopray.report.document.content import Block, Section, Words
 from flopray.report.document.data import Measured
 from flopray.report.document.words import counted
@@ -28,7 +29,7 @@ def section(measured: Measured) -> Section:
     workloads = [folder.workload for folder in measured.folders]
     fields = {field.name for workload in workloads for field in workload.fields if not field.implied}
     columns = {column.name for workload in workloads for column in workload.columns} - fields
-    findings = audit(measured.frame.dropna(axis=1, how="all"), sorted(fields), sorted(columns))
+    findings = audit(measured.frame.dropna(axis=1, how="all"), sorted(fields), [*sorted(columns), TOLD_LATER, WIDENED])
     findings = [finding for finding in findings if finding.rule != "not_judged"]
     groups, former = _groups(findings), _former(measured, findings)
     if not groups and not former:
@@ -55,8 +56,8 @@ def _former(measured: Measured, findings: Iterable[Finding]) -> list[str]:
         if isinstance(codes, list | tuple):
             counts.update(code for code in codes if (row, code) not in found and not code.startswith("note"))
     return [
-        f"{counted(count, 'row')} had the finding {code.replace('_', ' ').replace(':', ': ')} when measured. "
-        "The audit of all rows together, with today's rules, does not make it; the views still mark it."
+        f"{counted(count, 'row')} had the finding {code.replace('_', ' ').replace(':', ': ')} when measured, by the "
+        "rules of that day. Today's rules, on all rows together, do not find it; only the views still mark it."
         for code, count in counts.items()
     ]
 
