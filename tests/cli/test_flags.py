@@ -28,7 +28,11 @@ FIELDS = [
 
 
 def actions(workload):
-    return {action.option_strings[-1]: action for action in build_parser(workload)._actions}
+    """By the first long name of each flag: others are further spellings."""
+    return {
+        next(name for name in action.option_strings if name.startswith("--")): action
+        for action in build_parser(workload)._actions
+    }
 
 
 @pytest.mark.parametrize(("cls", "field"), FIELDS, ids=[f"{cls.__name__}.{field.name}" for cls, field in FIELDS])
