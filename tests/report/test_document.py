@@ -64,7 +64,7 @@ def test_the_answer_comes_first_with_its_interval_and_temperature(document):
     assert (
         "Sizes of mlp: n = number of layers; d = width of each layer; m = tokens, the columns of the input." in markdown
     )
-    assert "of the board at reference temperature (H200: one board)" in markdown
+    assert "of the board at 50 °C (H200: one board)" in markdown
 
 
 @pytest.mark.slow

@@ -422,13 +422,7 @@ def test_further_models_have_the_published_parameters(name):
         (config("opt", word_embed_proj_dim=32), "word_embed_proj_dim 32 and hidden_size 64"),
         (config("mpt", attn_config={"alibi": False}), "alibi of attn_config is False"),
         (config("hunyuan_v1_moe", num_shared_expert=[2, 2]), "num_shared_expert 2"),
-        (config("hunyuan_v1_dense", use_cla=True), "use_cla is True"),
-        (config("qwen3", use_qk_norm=False), "use_qk_norm is False"),
         (config("gemma2", sliding_window_size=16), "sliding_window 8 and sliding_window_size 16"),
-        # biases that a class has, whatever the file says
-        (config("qwen2", attention_bias=False), "attention_bias is False, and qwen2 is built with True"),
-        (config("phi", mlp_bias=False), "mlp_bias is False, and phi is built with True"),
-        (config("nemotron", kv_channels=12), "kv_channels is 12, and nemotron is built with 24"),
         # keys that a class without a closed form does not name
         (config("diffllama", head_dim=None, n_mixtures=2), "has none; transformers may ignore 'n_mixtures'"),
     ],
@@ -629,6 +623,15 @@ def test_a_closed_form_that_disagrees_with_the_model_is_withdrawn(change, monkey
         # values that fail when the model is built
         (config("llama", hidden_act="swiglu"), "transformers cannot build it: KeyError: 'swiglu'"),
         (config("qwen3_moe", decoder_sparse_step=0), "transformers cannot build it: ZeroDivisionError"),
+        # what a class does, whatever the file says
+        (config("hunyuan_v1_dense", use_cla=True), "use_cla is True"),
+        (config("qwen3", use_qk_norm=False), "use_qk_norm is False"),
+        (
+            config("qwen2", attention_bias=False),
+            "attention_bias is False, and a qwen2 of transformers is built with True",
+        ),
+        (config("phi", mlp_bias=False), "mlp_bias is False, and a phi of transformers is built with True"),
+        (config("nemotron", kv_channels=12), "kv_channels is 12, and a nemotron of transformers is built with 24"),
         # other heads, and encoders
         (config("llama", architectures=["LlamaForCausalLM", "LlamaModel"]), "LlamaForCausalLM would be built"),
         (config("llama", num_labels=1), "labels are of a head that classifies"),

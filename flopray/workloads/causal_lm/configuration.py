@@ -21,7 +21,7 @@ from flopray.workloads import float8
 from flopray.workloads.causal_lm import class_keys, impossible_sizes, layer_patterns, part, size_names
 from flopray.workloads.causal_lm.families import FAMILIES, sizes_of
 from flopray.workloads.causal_lm.keys import changes_nothing, is_switch
-from flopray.workloads.causal_lm.sizes import NoClosedForm, OtherwiseBuilt
+from flopray.workloads.causal_lm.sizes import OtherwiseBuilt
 from flopray.workloads.llama_keys import HARMLESS, is_one_of, labels_of_a_classifier, short, short_key, words
 
 #: Keys that no operation depends on, or that the point decides; the others make the model and the point's id.
@@ -339,8 +339,8 @@ def _otherwise_built(content: Mapping[str, Any], config: Any) -> str | None:
     except OtherwiseBuilt as otherwise:
         if otherwise.key in class_keys.unread(content, config):
             return f"{otherwise.said}, so it would be another model than the file describes"
-    except NoClosedForm:
-        pass  # what the family's code does read is built as the file says, and counted by the dispatcher
+    except Exception:
+        pass  # no closed form, or sizes that make no model: what can be built is counted by the dispatcher
     return None
 
 
