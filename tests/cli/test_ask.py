@@ -365,6 +365,7 @@ def test_a_value_of_the_flag_in_the_other_number_leads_to_that_flag(words, said,
 
 
 def test_a_choice_that_nobody_measured_has_no_answer_and_is_named_by_its_flag(capsys):
+    pytest.importorskip("peft")
     words = ["llama-3.2-1b", "--tokens", "256", "--gpu", "H200", "--adapter", "lora:16"]
     (one,) = asked(capsys, *words)["answers"]
     assert one["why_none"] == "--adapter lora:16 was not measured, but --adapter none"
@@ -377,6 +378,8 @@ def test_a_choice_that_nobody_measured_has_no_answer_and_is_named_by_its_flag(ca
     ("words", "execution"), [("mlp --n 8 --d 1024 --m 128", "graph"), ("llama-3.2-1b --precision fp8", "compile_graph")]
 )
 def test_an_answer_says_what_its_execution_means(capsys, words, execution):
+    if "fp8" in words:
+        pytest.importorskip("torchao")
     notes = asked(capsys, *words.split(), "--gpu", "H200")["notes"]
     (line,) = [note for note in notes if note.startswith(f"{execution}: ")]
     assert "an ordinary eager loop" in line
@@ -394,6 +397,8 @@ def test_an_answer_says_what_its_execution_means(capsys, words, execution):
     ],
 )
 def test_a_refusal_names_a_flag_with_which_there_is_an_answer(capsys, words, refused, instead):
+    if "fp8" in words:
+        pytest.importorskip("torchao")
     words = [*words.split(), "--gpu", "H200"]
     (one,) = asked(capsys, *words)["answers"]
     assert one["why_none"].startswith(refused)

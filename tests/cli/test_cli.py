@@ -225,6 +225,8 @@ def _planned(outcome) -> dict[str, tuple[float, float]]:
 
 @pytest.mark.parametrize("search", [word for word in SEARCHES if word != "grid"])
 def test_a_plan_has_the_joules_and_the_time_of_the_points_that_a_search_takes(command, monkeypatch, search):
+    if search in ("optuna", "active"):
+        pytest.importorskip("optuna")
     here = contextlib.nullcontext(Cluster({}, 2, {"CPU": 2}, None, True))
     monkeypatch.setattr(session, "_reach", lambda *_: here)
     line = "--dry-run --accelerators H100 --execution graph --precision bf16 --n 2 8 --d 256:2048:256 --m 64 128 "
@@ -240,6 +242,7 @@ def test_a_plan_has_the_joules_and_the_time_of_the_points_that_a_search_takes(co
 
 
 def test_a_plan_of_a_search_over_types_says_whose_points_it_means(command, monkeypatch):
+    pytest.importorskip("optuna")
     here = contextlib.nullcontext(Cluster({}, 2, {"CPU": 2}, None, True))
     monkeypatch.setattr(session, "_reach", lambda *_: here)
     line = "--dry-run --accelerators H100 H200 --execution graph --precision bf16 --n 2 8 --d 256 512 --m 64 128 "
