@@ -70,6 +70,8 @@ def cases():
 
 @pytest.mark.parametrize(("cls", "name"), [pytest.param(*case, id=f"{case[0].name}-{case[1]}") for case in cases()])
 def test_each_choice_that_nobody_measured_is_refused_by_its_name(cls, name):
+    if name == "adapter":
+        pytest.importorskip("peft")
     assert shipped().predict(point_of(cls), "forward").energy_j is not None
     with pytest.raises(
         SettingError, match=f"^{name}='{'on' if OTHERS[name] is True else OTHERS[name]}' was not"
@@ -125,6 +127,7 @@ def test_sizes_and_models_are_no_choices():
 
 
 def test_a_plan_has_no_joules_of_a_choice_that_nobody_measured():
+    pytest.importorskip("peft")
     settings = MeasureSettings(phases=("forward",))
     usual, other = point_of(CausalLM), point_of(CausalLM, adapter="lora:16")
     rates = rates_of("H200")
