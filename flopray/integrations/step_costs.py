@@ -144,6 +144,7 @@ class StepCosts:
             self._to_count += 1
 
     def _begin_counting(self) -> None:
+        self.interrupt()  # a count that stayed open would keep torch from compiling
         if self._to_count:
             self._to_count -= 1
             self._counting = ExitStack()
