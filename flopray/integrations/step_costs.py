@@ -75,6 +75,10 @@ class StepCosts:
         summary: of this rank, once it has ended.
     """
 
+    #: Whether some watch of this process counts a step. Counts of two watches would not end in the order in which they
+    #: began, and each would then leave behind what the other one set: its dispatch mode, and torch's stance.
+    _is_counting = False
+
     def __init__(
         self,
         *,
@@ -138,14 +142,13 @@ class StepCosts:
 
     def interrupt(self) -> None:
         """Something follows that is in no step: a step that is being counted is not, and a later one is instead."""
-        if self._counting is not None:
-            self._counting.close()
-            self._counting = None
+        if self._close():
             self._to_count += 1
 
     def _begin_counting(self) -> None:
-        self.interrupt()  # a count that stayed open would keep torch from compiling
-        if self._to_count:
+        self.interrupt()
+        if self._to_count and not StepCosts._is_counting:
+            StepCosts._is_counting = True
             self._to_count -= 1
             self._counting = ExitStack()
             self._found = self._counting.enter_context(dispatches_counted())
@@ -164,11 +167,17 @@ class StepCosts:
             self.watch = None
         return self.summary
 
-    def _end_counting(self) -> None:
+    def _close(self) -> bool:
+        """Whether a count was open, which it is no longer."""
         if self._counting is None:
-            return
+            return False
         self._counting.close()
-        self._counting = None
+        self._counting, StepCosts._is_counting = None, False
+        return True
+
+    def _end_counting(self) -> None:
+        if not self._close():
+            return
         count: DispatchedCount = self._found()
         before, self._flops = self._flops, count.flops
         if count.flops is None:

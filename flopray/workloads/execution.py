@@ -51,7 +51,6 @@ class TrainingStep:
         if compiles:
             # Drop code that was compiled for another shape: past a limit torch would fall back to dynamic shapes.
             torch._dynamo.reset()  # type: ignore[attr-defined]
-            torch.compiler.set_stance("default")  # a count in this process may have left torch launching eagerly
         layers = repeated_layers(module) if compiles else []
         self.module = compiled(module, layers, layer_call) if compiles else module
         self.x, self.gradient = x, gradient

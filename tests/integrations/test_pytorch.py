@@ -60,6 +60,22 @@ def test_only_one_optimizer_makes_steps():
     assert (first.summary().steps, named.summary().steps) == (7, 3)
 
 
+def test_two_watches_count_one_after_the_other_and_torch_compiles_again_afterwards():
+    """Counts that overlap would end in the order in which they began, and leave torch launching eagerly."""
+    (net, sgd), (other, second) = problem(), problem()
+    with watch_optimizer(sgd, cpu=False, leave_out=0) as w, watch_optimizer(second, cpu=False, leave_out=0) as v:
+        for _ in range(8):
+            net(torch.ones(4, 8)).mean().backward()
+            sgd.step()
+            other(torch.ones(4, 8)).mean().backward()
+            second.step()
+        found = [watched.metrics()["flops_per_step"] for watched in (w, v)]
+    assert found == [2 * BATCH_FLOPS] * 2  # a step of one optimizer lasts until its next one
+    graphs = []
+    torch.compile(lambda x: x + 1, backend=lambda graph, _: graphs.append(graph) or graph.forward)(torch.ones(2))
+    assert len(graphs) == 1
+
+
 def test_the_hook_is_gone_after_the_block():
     before = dict(torch_optimizer._global_optimizer_post_hooks)
     with pytest.raises(ZeroDivisionError), watch_optimizer(cpu=False):
